@@ -1,0 +1,6 @@
+"""``python -m bert_tokemb``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

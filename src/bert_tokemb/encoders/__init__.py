@@ -1,0 +1,1 @@
+"""Where piece vectors come from: see :class:`bert_tokemb.types.Encoder`."""

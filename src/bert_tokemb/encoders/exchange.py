@@ -1,0 +1,218 @@
+"""Requests under way with one server, answered or sent again, and never waited for in vain.
+
+A request is overdue when it is the oldest one unanswered and has been so for the time-out: the
+server works in order, so a younger request's time does not run while an older one is computed.
+What is overdue is sent again, with everything else unanswered, over a new connection, word for
+word as it was. When that has been tried often enough, :func:`_diagnose` finds out what is the
+matter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..errors import ServerError
+from .client import Address, BadReplyError, Connection, Reply
+
+__all__ = ["Exchange", "Request"]
+
+HARMLESS = "."
+"""A sentence that every server can answer: one piece, whatever its vocabulary."""
+
+_NAMED = 8  # runs of lines that an error message names
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Sentences sent together, and the reply once it has come."""
+
+    texts: list[str]
+    lines: Sequence[int]
+    """The line of the input that each text comes from; none for a question of our own."""
+    reply: Reply | None = None
+    failures: int = 0
+
+
+class Exchange:
+    """Sends requests to one server and hands out the replies.
+
+    Args:
+        address: The server's.
+        timeout: Seconds without an answer after which a request is sent again.
+        retries: How many times it is sent again.
+        check: Called with the server's settings after each reconnection; raises
+            :class:`ServerError` when they are no longer what they were.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        timeout: float,
+        retries: int,
+        check: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._retries = retries
+        self._check = check
+        self._connection = Connection(address)
+        self._unanswered: dict[int, Request] = {}
+        self._clock = 0.0  # when the oldest unanswered request became that
+
+    def send(self, texts: list[str], lines: Sequence[int] = ()) -> Request:
+        """Send sentences, and return at once."""
+        request = Request(texts, lines)
+        if not self._unanswered:
+            self._clock = time.monotonic()
+        self._unanswered[self._connection.send(texts)] = request
+        return request
+
+    def wait(self, request: Request) -> Reply:
+        """Return the reply to ``request``, storing what else comes in the meantime.
+
+        Raises:
+            ServerError: after the last attempt, saying what was found out.
+        """
+        while request.reply is None:
+            try:
+                silent = not self._receive()
+            except BadReplyError as error:
+                self._send_again(f"gave a reply that does not fit the request: {error}")
+            else:
+                if silent:
+                    self._send_again("")
+        return request.reply
+
+    def close(self) -> None:
+        """Drop the connection, with whatever was under way."""
+        self._connection.close()
+
+    def _receive(self) -> bool:
+        """Store the next reply; return False when the oldest request is overdue."""
+        reply = self._connection.receive(self._clock + self._timeout - time.monotonic())
+        if reply is None:
+            return False
+        oldest = next(iter(self._unanswered))
+        request = self._unanswered[reply.request]
+        _check_shape(reply, request)
+        request.reply = reply
+        del self._unanswered[reply.request]
+        if reply.request == oldest:
+            self._clock = time.monotonic()
+        return True
+
+    def _send_again(self, nonsense: str) -> None:
+        oldest = next(iter(self._unanswered.values()))
+        while True:
+            oldest.failures += 1
+            if oldest.failures > self._retries:
+                self._give_up(oldest, nonsense)
+            if self._reconnect():
+                break
+        unanswered, self._unanswered = self._unanswered, {}
+        for request in unanswered.values():
+            self._unanswered[self._connection.send(request.texts)] = request
+        self._clock = time.monotonic()
+
+    def _reconnect(self) -> bool:
+        self._connection.close()
+        self._connection = Connection(self._address)
+        try:
+            config = self._connection.config(self._timeout)
+        except BadReplyError:
+            return False
+        if config is None:
+            return False
+        self._check(config)
+        return True
+
+    def _give_up(self, request: Request, nonsense: str) -> NoReturn:
+        if nonsense:
+            raise ServerError(f"the server at {self._address} {nonsense}")
+        with _closing(Connection(self._address)) as connection:
+            _diagnose(connection, request, self._address, self._timeout)
+
+
+@contextmanager
+def _closing(connection: Connection) -> Iterator[Connection]:
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _check_shape(reply: Reply, request: Request) -> None:
+    """Raise BadReplyError unless the reply has vectors and pieces for every sentence."""
+    expected = len(request.texts)
+    if reply.vectors.ndim != 3 or reply.vectors.dtype.kind != "f":
+        raise BadReplyError(f"{reply.vectors.dtype} of shape {reply.vectors.shape}")
+    if not len(reply.vectors) == len(reply.pieces) == expected:
+        raise BadReplyError(
+            f"{len(reply.vectors)} and {len(reply.pieces)} sentences for {expected}"
+        )
+    for pieces in reply.pieces:
+        if not 2 <= len(pieces) <= reply.vectors.shape[1]:
+            raise BadReplyError(f"{reply.vectors.shape[1]} vectors for {len(pieces)} pieces")
+        if (pieces[0], pieces[-1]) != ("[CLS]", "[SEP]"):
+            raise BadReplyError("pieces that do not lie between [CLS] and [SEP]")
+
+
+def _diagnose(
+    connection: Connection, request: Request, address: Address, timeout: float
+) -> NoReturn:
+    """Find out why a request stays without an answer, and raise ServerError saying so."""
+    if connection.config(timeout) is None:
+        raise ServerError(
+            f"the server at {address} no longer answers: see what it logged last, "
+            "start it again, and run the same command"
+        )
+    where = _lines(request.lines)
+    if not _answers(connection, HARMLESS, timeout):
+        raise ServerError(
+            f"the server at {address} still tells its settings but answers no request within "
+            f"{timeout:g} s any more: its worker has probably died over {where}; restart the "
+            "server, and look at these lines or give a longer --timeout"
+        )
+    for text, line in zip(request.texts, request.lines, strict=False):
+        if not _answers(connection, text, timeout):
+            raise ServerError(
+                f"line {line}: the server at {address} answers other lines, but not this one "
+                f"within {timeout:g} s; see what it logged, and change or remove the line"
+            )
+    raise ServerError(
+        f"the server at {address} does not answer {where} together within {timeout:g} s, though "
+        "it does one by one: give a longer --timeout, or start it with a smaller -max_batch_size"
+    )
+
+
+def _answers(connection: Connection, text: str, timeout: float) -> bool:
+    connection.send([text])
+    try:
+        return connection.receive(timeout) is not None
+    except BadReplyError:
+        return True  # nonsense, but no silence
+
+
+def _lines(lines: Sequence[int]) -> str:
+    """Name the lines of a batch.
+
+    >>> _lines([7]), _lines([9, 7, 8, 12])
+    ('line 7', 'lines 7-9, 12')
+    >>> _lines(range(1, 60, 2))
+    'lines 1, 3, 5, 7, 9, 11, 13, 15 and further ones up to 59'
+    """
+    if not lines:
+        return "a question of this program"
+    runs: list[list[int]] = []
+    for line in sorted(lines):
+        if runs and line == runs[-1][1] + 1:
+            runs[-1][1] = line
+        else:
+            runs.append([line, line])
+    spans = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    more = f" and further ones up to {runs[-1][1]}" if len(spans) > _NAMED else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(spans[:_NAMED])}{more}"

@@ -1,0 +1,82 @@
+"""A path, or standard input, to lines of text."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from .errors import InputError
+
+__all__ = ["TextInput"]
+
+
+class TextInput:
+    """The lines of a UTF-8 text, one at a time; use it as a context manager.
+
+    Lines end at ``\\n`` only, as ``wc -l`` counts them: not at U+0085, U+2028 and the others
+    at which ``str.splitlines`` ends one. A byte order mark at the start is dropped.
+
+    Args:
+        name: A path, or ``-`` for standard input.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read. While reading: it is not UTF-8.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = "standard input" if name == "-" else name
+        self.bytes_read = 0
+        """Bytes of the lines yielded so far."""
+        try:
+            self._file: BinaryIO = (
+                sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 - closed by __exit__
+            )
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+        status = os.fstat(self._file.fileno())
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        """Bytes in all, or None for what is no regular file."""
+
+    def __iter__(self) -> Iterator[str]:
+        number = 0
+        while True:
+            try:
+                line = self._file.readline()
+            except OSError as error:
+                raise InputError(f"cannot read {self.name}: {error.strerror}") from error
+            if not line:
+                return
+            number += 1
+            start, self.bytes_read = self.bytes_read, self.bytes_read + len(line)
+            if number == 1:
+                line, start = _without_mark(line, start)
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self.name} is not UTF-8: line {number}, byte offset {start + error.start} "
+                    f"({error.reason}); convert it first, for example with iconv"
+                ) from error
+
+    def __enter__(self) -> TextInput:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def _without_mark(line: bytes, start: int) -> tuple[bytes, int]:
+    if not line.startswith(codecs.BOM_UTF8):
+        return line, start
+    return line[len(codecs.BOM_UTF8) :], start + len(codecs.BOM_UTF8)

@@ -1,0 +1,186 @@
+"""From the vectors of a word's pieces to the vector of the word.
+
+Built-in strategies merge all words of a batch at once: the first pieces of all words are
+gathered, then the second pieces of those that have one are added, and so on. That takes as many
+steps as the longest word has pieces, whatever the number of words.
+
+A plug-in is a plain function of one word, ``(k, c) -> (c,)``; :class:`PerWord` makes a strategy
+of it. Both come in by name through the entry-point group ``bert_tokemb.strategies``, or by
+import path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import StrategyError, UsageError
+from .types import FloatArray, IntArray, Strategy
+
+__all__ = ["AVG", "FIRST", "GROUP", "LAST", "MAX", "PerWord", "load_strategy", "strategy_names"]
+
+GROUP = "bert_tokemb.strategies"
+"""The entry-point group."""
+
+WordFunction = Callable[[FloatArray], Any]
+
+
+class _Pick:
+    """The vector of one piece of each word."""
+
+    def __init__(self, rank_of: Callable[[IntArray], IntArray]) -> None:
+        self._rank_of = rank_of
+
+    def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
+        return _gather(vectors, starts + self._rank_of(counts), counts)
+
+
+class _Fold:
+    """All pieces of each word, brought together two at a time, from left to right."""
+
+    def __init__(self, ufunc: np.ufunc, finish: Callable[[FloatArray, IntArray], None]) -> None:
+        self._ufunc = ufunc
+        self._finish = finish
+
+    def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
+        merged = _gather(vectors, starts, counts)
+        # Sums of float16 would overflow and lose digits: they are kept in float32.
+        total = merged.astype(np.float32, copy=False)
+        several = np.flatnonzero(counts > 1)
+        if several.size:
+            part = total[several]
+            rank, left = 1, np.arange(several.size)
+            while left.size:
+                part[left] = self._ufunc(part[left], vectors[starts[several[left]] + rank])
+                rank += 1
+                left = left[counts[several[left]] > rank]
+            self._finish(part, counts[several])
+            total[several] = part
+        return total.astype(vectors.dtype, copy=False)
+
+
+def _gather(vectors: FloatArray, rows: IntArray, counts: IntArray) -> FloatArray:
+    """Copy a row for each word, zeros for words without pieces."""
+    if counts.all():
+        return vectors[rows]
+    merged = np.zeros((len(rows), vectors.shape[1]), vectors.dtype)
+    present = np.flatnonzero(counts)
+    merged[present] = vectors[rows[present]]
+    return merged
+
+
+def _divide(total: FloatArray, counts: IntArray) -> None:
+    np.divide(total, counts[:, np.newaxis].astype(total.dtype), out=total)
+
+
+def _leave(total: FloatArray, counts: IntArray) -> None:
+    pass
+
+
+FIRST: Strategy = _Pick(lambda counts: np.zeros_like(counts))
+"""The vector of the word's first piece."""
+LAST: Strategy = _Pick(lambda counts: counts - 1)
+"""The vector of its last piece."""
+AVG: Strategy = _Fold(np.add, _divide)
+"""The mean of its pieces' vectors."""
+MAX: Strategy = _Fold(np.maximum, _leave)
+"""The largest value of its pieces in each dimension."""
+
+
+class PerWord:
+    """A strategy made of a plain function of one word.
+
+    Args:
+        function: Takes a writable ``(k, c)`` array, ``k >= 1`` pieces, and returns ``(c,)``
+            numbers. It is not called for words without pieces.
+        name: What to call it in messages.
+    """
+
+    def __init__(self, function: WordFunction, name: str) -> None:
+        self._function = function
+        self._name = name
+
+    def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
+        """Call the function for each word; see :class:`bert_tokemb.types.Strategy`.
+
+        Raises:
+            StrategyError: the function returns something else than ``(c,)`` numbers.
+        """
+        width = vectors.shape[1]
+        merged = np.zeros((len(starts), width), vectors.dtype)
+        for j, (start, count) in enumerate(zip(starts, counts, strict=True)):
+            if count:
+                # A copy: what the function does to its argument is its own affair.
+                result = np.asarray(self._function(vectors[start : start + count].copy()))
+                if result.shape != (width,) or result.dtype.kind not in "fiu":
+                    raise StrategyError(
+                        f"strategy {self._name} must return {width} numbers for {count} x {width}, "
+                        f"and returned {result.dtype} of shape {result.shape}"
+                    )
+                merged[j] = result
+        return merged
+
+
+def load_strategy(name: str) -> Strategy:
+    """Find a strategy by its installed name, or by ``package.module:function``.
+
+    Raises:
+        UsageError: there is none, or it is nothing that can be called.
+    """
+    if ":" in name:
+        # A plug-in of five lines lies in the working directory. Last, so that it hides nothing.
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)
+        found = _import(name)
+    else:
+        found = _installed(name)
+    if hasattr(found, "merge"):
+        strategy: Strategy = found
+        return strategy
+    if not callable(found):
+        raise UsageError(f"strategy {name} is no function but {type(found).__name__}")
+    return PerWord(found, name)
+
+
+def strategy_names() -> list[str]:
+    """Return the names of the installed strategies."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def _installed(name: str) -> Any:
+    # The same distribution may be found twice, say installed and in the source tree.
+    points: set[str] = {point.value for point in entry_points(group=GROUP, name=name)}
+    if not points:
+        raise UsageError(
+            f"no strategy {name}; there are {', '.join(strategy_names())}, and "
+            "package.module:function for one of your own"
+        )
+    if len(points) > 1:
+        raise UsageError(
+            f"several installed packages bring a strategy {name}: name one of "
+            f"{', '.join(sorted(points))}"
+        )
+    return _import(points.pop())
+
+
+def _import(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"no strategy {path}: write package.module:function")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # an import inside the plug-in fails: its author wants the traceback
+        raise UsageError(f"no strategy {path}: there is no module {error.name}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"no strategy {path}: {module_name} has no {attribute}")
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,142 @@
+"""The words of this field as small types; imports nothing of the package.
+
+A *sentence* is one line of the input. A *word* is what ``str.split()`` gives. A *piece* is a
+WordPiece (``hank``, ``##cs``, ``[UNK]``); ``[CLS]``, ``[SEP]`` and padding are special and
+never part of a word. Shapes in docstrings: ``p`` pieces, ``w`` words, ``c`` the model's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "BoolArray",
+    "Budget",
+    "Counts",
+    "Encoded",
+    "Encoder",
+    "FloatArray",
+    "IntArray",
+    "P",
+    "Prepared",
+    "Sentence",
+    "Strategy",
+]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.intp]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One line that holds at least one word."""
+
+    line: int
+    """Number of the line in the input, from 1, blank lines counted."""
+    words: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A sentence as an encoder wants it; encoders add fields of their own."""
+
+    sentence: Sentence
+    length: int
+    """Word pieces, special ones included: exact, or the encoder's best estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much an encoder likes to get in one batch."""
+
+    pieces: int
+    """Word pieces, special ones and padding included."""
+    sentences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder gives for a batch: piece vectors, and where each word's pieces lie.
+
+    The words of all the batch's sentences follow one another; word ``j`` owns the rows
+    ``starts[j] : starts[j] + counts[j]``. ``counts[j]`` may be 0, for a word of which BERT
+    deletes every character.
+    """
+
+    sentences: Sequence[Sentence]
+    vectors: FloatArray
+    """``(p, c)``, possibly read-only; rows that belong to no word may lie between."""
+    starts: IntArray
+    """``(w,)``"""
+    counts: IntArray
+    """``(w,)``"""
+    unknown: BoolArray
+    """``(w,)``, true where one of the word's pieces is ``[UNK]``."""
+    inexact: int = 0
+    """How many of the sentences could be aligned only closely."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What :func:`bert_tokemb.embed` met so far; it counts up what has been yielded."""
+
+    lines: int = 0
+    sentences: int = 0
+    """Arrays yielded; blank lines are among them unless they are skipped."""
+    words: int = 0
+    blank_lines: int = 0
+    unknown_words: int = 0
+    empty_words: int = 0
+    """Words without pieces."""
+    inexact_sentences: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add ``other`` to every count."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+P = TypeVar("P", bound=Prepared)
+
+
+class Encoder(Protocol[P]):
+    """Turns sentences into piece vectors: a running server, or an engine in this process."""
+
+    @property
+    def width(self) -> int:
+        """``c``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32, or float16."""
+
+    @property
+    def budget(self) -> Budget:
+        """The batches it likes."""
+
+    def prepare(self, sentence: Sentence) -> P:
+        """Split the words as far as is possible before encoding, and tell the length."""
+
+    def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
+        """Yield one :class:`Encoded` for each batch, in the batches' order.
+
+        Draws a small, bounded number of batches ahead of what it has yielded, so that the
+        caller can work on one result while the next are computed.
+        """
+
+
+class Strategy(Protocol):
+    """Merges the piece vectors of each word into one vector."""
+
+    def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
+        """Return a new ``(w, c)`` array for ``(p, c)`` vectors, of their type.
+
+        Word ``j`` owns the rows ``starts[j] : starts[j] + counts[j]``; one without pieces
+        gives a row of zeros.
+        """
