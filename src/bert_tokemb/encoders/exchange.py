@@ -33,8 +33,9 @@ class Request:
     texts: list[str]
     lines: Sequence[int]
     """The line of the input that each text comes from; none for a question of our own."""
+    attempts: int
+    """How many more times it may stay without an answer."""
     reply: Reply | None = None
-    failures: int = 0
 
 
 class Exchange:
@@ -57,15 +58,17 @@ class Exchange:
     ) -> None:
         self._address = address
         self._timeout = timeout
-        self._retries = retries
+        self._attempts = retries + 1
         self._check = check
         self._connection = Connection(address)
         self._unanswered: dict[int, Request] = {}
         self._clock = 0.0  # when the oldest unanswered request became that
 
-    def send(self, texts: list[str], lines: Sequence[int] = ()) -> Request:
+    def send(
+        self, texts: list[str], lines: Sequence[int] = (), *, attempts: int | None = None
+    ) -> Request:
         """Send sentences, and return at once."""
-        request = Request(texts, lines)
+        request = Request(texts, lines, self._attempts if attempts is None else attempts)
         if not self._unanswered:
             self._clock = time.monotonic()
         self._unanswered[self._connection.send(texts)] = request
@@ -108,8 +111,8 @@ class Exchange:
     def _send_again(self, nonsense: str) -> None:
         oldest = next(iter(self._unanswered.values()))
         while True:
-            oldest.failures += 1
-            if oldest.failures > self._retries:
+            oldest.attempts -= 1
+            if oldest.attempts <= 0:
                 self._give_up(oldest, nonsense)
             if self._reconnect():
                 break
@@ -164,18 +167,24 @@ def _check_shape(reply: Reply, request: Request) -> None:
 def _diagnose(
     connection: Connection, request: Request, address: Address, timeout: float
 ) -> NoReturn:
-    """Find out why a request stays without an answer, and raise ServerError saying so."""
-    if connection.config(timeout) is None:
+    """Find out why a request stays without an answer, and raise ServerError saying so.
+
+    When the genuine server's worker dies, the server itself goes on listening. It tells its
+    settings until the next request, for which it waits for a worker and does nothing else.
+    """
+    where = _lines(request.lines)
+    if not _listens(address, timeout):
         raise ServerError(
-            f"the server at {address} no longer answers: see what it logged last, "
+            f"the server at {address} is gone; it was last sent {where}: see what it logged, "
             "start it again, and run the same command"
         )
-    where = _lines(request.lines)
-    if not _answers(connection, HARMLESS, timeout):
+    told = connection.config(timeout) is not None
+    if not told or not _answers(connection, HARMLESS, timeout):
+        still = "still tells its settings" if told else "still listens"
         raise ServerError(
-            f"the server at {address} still tells its settings but answers no request within "
-            f"{timeout:g} s any more: its worker has probably died over {where}; restart the "
-            "server, and look at these lines or give a longer --timeout"
+            f"the server at {address} {still} but answers no request within {timeout:g} s any "
+            f"more: its worker has probably died over {where}; see what it logged, restart it, "
+            "and look at these lines or give a longer --timeout"
         )
     for text, line in zip(request.texts, request.lines, strict=False):
         if not _answers(connection, text, timeout):
@@ -187,6 +196,14 @@ def _diagnose(
         f"the server at {address} does not answer {where} together within {timeout:g} s, though "
         "it does one by one: give a longer --timeout, or start it with a smaller -max_batch_size"
     )
+
+
+def _listens(address: Address, timeout: float) -> bool:
+    try:
+        address.probe(timeout)
+    except OSError:
+        return False
+    return True
 
 
 def _answers(connection: Connection, text: str, timeout: float) -> bool:

@@ -83,8 +83,9 @@ class ServingEncoder:
         self._config = _first_contact(address)
         self._exchange = Exchange(address, timeout, retries, self._check_unchanged)
         try:
-            # The server does not tell its width. Asking shows too that its worker is alive.
-            example = self._exchange.wait(self._exchange.send([HARMLESS])).vectors
+            # The server does not tell its width. Asking shows too that its worker is alive:
+            # once is enough, nothing was lost by a connection that has just been made.
+            example = self._exchange.wait(self._exchange.send([HARMLESS], attempts=1)).vectors
         except BaseException:
             self._exchange.close()
             raise
@@ -294,8 +295,8 @@ def _first_contact(address: Address) -> Mapping[str, Any]:
         raise ServerError(
             f"something listens at {address.host}, port {address.port}, but no bert-serving-server "
             f"answers from port {address.port_out}: give the ports it was started with as --server "
-            "HOST:PORT:PORT_OUT, wait until it logs `all set, ready to serve request!`, or start "
-            f"one with: {start_command(address)}"
+            "HOST:PORT:PORT_OUT, wait until it logs `all set, ready to serve request!`, restart it "
+            f"if its worker has died, or start one with: {start_command(address)}"
         )
     _check_settings(address, config)
     return config

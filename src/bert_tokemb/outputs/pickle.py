@@ -75,7 +75,7 @@ def _remember(dtype: np.dtype[Any]) -> bytes:
     return b"".join(thing + pickle.MEMOIZE + pickle.POP for thing in things)
 
 
-# _reconstruct(ndarray, (0,), b"b"), then the version of its state, 1.
+# _reconstruct(ndarray, (0,), b"b"), then its state: version 1, shape, type, C order, bytes.
 _ARRAY = (
     _recall(_RECONSTRUCT)
     + _recall(_NDARRAY)
@@ -88,9 +88,13 @@ _ARRAY = (
     + pickle.MARK
     + _int(1)
 )
-# The rest of the state: shape, type, C order, and the bytes, which follow.
 _STATE = pickle.TUPLE2 + _recall(_DTYPE) + pickle.NEWFALSE + pickle.BINBYTES8
 _SET_AND_APPEND = pickle.TUPLE + pickle.BUILD + pickle.APPEND
+
+
+def _head(rows: int, columns: int, size: int) -> bytes:
+    """Everything of an array that comes before its bytes."""
+    return b"".join((_ARRAY, _int(rows), _int(columns), _STATE, struct.pack("<Q", size)))
 
 
 class Writable(Protocol):
@@ -126,15 +130,15 @@ class PickleOutput:
         """
         if self._dtype is None:
             self._dtype = array.dtype
+            self._stored = array.dtype.newbyteorder("<")
             self._file.write(_remember(array.dtype))
         if array.dtype != self._dtype:
             raise ValueError(f"an array of {array.dtype} among {self._dtype}")
-        little_endian = self._dtype.newbyteorder("<")
-        values = np.ascontiguousarray(array, little_endian)
+        values = np.ascontiguousarray(array, self._stored)
         rows, columns = values.shape
-        head = _ARRAY + _int(rows) + _int(columns) + _STATE + struct.pack("<Q", values.nbytes)
-        self._file.write(head)
-        self._file.write(values.data if values.size else b"")
+        self._file.write(_head(rows, columns, values.nbytes))
+        if values.size:
+            self._file.write(values.data)
         self._file.write(_SET_AND_APPEND)
 
     def end(self) -> None:

@@ -6,16 +6,18 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
 
 from ..errors import OutputError
 
 __all__ = ["WholeFile"]
 
-# Arrays of some ten words are gathered into writes of this size; larger ones pass by.
-_BUFFER = 1 << 18
+# What is smaller is gathered, up to the buffer's size; what is larger, such as the vectors of a
+# sentence, is written from where it lies: copying it first was measured to cost a third.
+_SMALL = 1 << 13
+_BUFFER = 1 << 17
 
 
 class WholeFile:
@@ -41,18 +43,24 @@ class WholeFile:
                 self._partial = self._target.with_name(
                     f".{self._target.name}.partial-{secrets.token_hex(4)}"
                 )
-            self._file: BinaryIO = (
-                self._partial.open("xb", _BUFFER)
+            self._file: FileIO = (
+                self._partial.open("xb", buffering=0)
                 if self._partial
-                else self._target.open("wb", _BUFFER)
+                else self._target.open("wb", buffering=0)
             )
+        self._gathered = bytearray()
 
-    def write(self, data: Any) -> int:
-        """Append bytes, or anything with a buffer."""
-        with self._telling():
-            written = self._file.write(data)
-        self.size += written
-        return written
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes."""
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        if size >= _SMALL or len(self._gathered) >= _BUFFER:
+            self._flush()
+        if size >= _SMALL:
+            self._write(data)
+        else:
+            self._gathered += data
+        self.size += size
+        return size
 
     def __enter__(self) -> WholeFile:
         return self
@@ -70,8 +78,8 @@ class WholeFile:
             self._discard()
 
     def _finish(self) -> None:
+        self._flush()
         with self._telling():
-            self._file.flush()
             if self._partial:
                 os.fsync(self._file.fileno())
                 self._file.close()
@@ -79,16 +87,32 @@ class WholeFile:
                 self._partial = None
 
     def _discard(self) -> None:
-        # Closing writes what is still buffered, and fails again where writing failed.
         with suppress(OSError):
             self._file.close()
         if self._partial:
             with suppress(OSError):
                 self._partial.unlink()
 
+    def _flush(self) -> None:
+        if self._gathered:
+            self._write(self._gathered)
+            self._gathered = bytearray()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        left = memoryview(data).cast("B")
+        try:
+            while left:
+                # A system call may write less than it is given, above 2 GiB always.
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self._name}: {error.strerror or error}")
+
     @contextmanager
     def _telling(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise OutputError(f"cannot write {self._name}: {error.strerror or error}") from error
+            raise self._failure(error) from error
