@@ -212,6 +212,9 @@ def embed(
 
 
 def _refuse_same_file(input_name: str, output_name: str) -> None:
-    source, target = Path(input_name), Path(output_name)
-    if input_name != "-" and source.exists() and target.exists() and source.samefile(target):
+    try:
+        same = input_name != "-" and Path(input_name).samefile(output_name)
+    except OSError:  # one of them is not there, or what is wrong will be told when it is opened
+        return
+    if same:
         raise UsageError(f"INPUT and --output are the same file, {output_name}")

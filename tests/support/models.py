@@ -45,7 +45,10 @@ _LETTERS = "αβγδεζηικλμνοπρσςτυφωабвгдежзиклмн
 _IDEOGRAPHS = "東京都日本語中文字"
 _JAMO = "".join(chr(code) for code in (*range(0x1100, 0x1113), *range(0x1161, 0x1176)))
 _JAMO += "".join(chr(code) for code in range(0x11A8, 0x11C3))
-_WORDS = "hello world hank ##cs play ##ing ##ed un ##aff ##able the cafe istanbul naive ##ve zzzzzzzzzz ##zzzzzzzzzz"
+_WORDS = (
+    "hello world hank ##cs play ##ing ##ed un ##aff ##able "
+    "the cafe istanbul naive ##ve zzzzzzzzzz ##zzzzzzzzzz"
+)
 
 
 @cache

@@ -95,7 +95,7 @@ class StandIn:
         self._dtype = dtype
         self._vectors = vectors
         self._pieces = pieces
-        self._given = address
+        self.given = address
         self._stop = threading.Event()
 
     def encode(self, texts: list[str]) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
@@ -116,10 +116,10 @@ class StandIn:
         self._replies = self._context.socket(zmq.PUB)
         for server in (self._requests, self._replies):
             server.linger = 0
-        if self._given:
-            self._requests.bind(f"tcp://127.0.0.1:{self._given.port}")
-            self._replies.bind(f"tcp://127.0.0.1:{self._given.port_out}")
-            self.address = self._given
+        if self.given:
+            self._requests.bind(f"tcp://127.0.0.1:{self.given.port}")
+            self._replies.bind(f"tcp://127.0.0.1:{self.given.port_out}")
+            self.address = self.given
         else:
             port = self._requests.bind_to_random_port("tcp://127.0.0.1")
             port_out = self._replies.bind_to_random_port("tcp://127.0.0.1")

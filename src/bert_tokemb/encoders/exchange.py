@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
+
 from ..errors import ServerError
 from .client import Address, BadReplyError, Connection, Reply
 
@@ -43,6 +45,8 @@ class Exchange:
 
     Args:
         address: The server's.
+        connection: One over which the server has answered already: what it publishes before a
+            subscription has reached it is lost.
         timeout: Seconds without an answer after which a request is sent again.
         retries: How many times it is sent again.
         check: Called with the server's settings after each reconnection; raises
@@ -52,6 +56,7 @@ class Exchange:
     def __init__(
         self,
         address: Address,
+        connection: Connection,
         timeout: float,
         retries: int,
         check: Callable[[Mapping[str, Any]], None],
@@ -60,8 +65,9 @@ class Exchange:
         self._timeout = timeout
         self._attempts = retries + 1
         self._check = check
-        self._connection = Connection(address)
+        self._connection = connection
         self._unanswered: dict[int, Request] = {}
+        self._kind: tuple[int, np.dtype[Any]] | None = None  # width and type of all vectors
         self._clock = 0.0  # when the oldest unanswered request became that
 
     def send(
@@ -102,6 +108,10 @@ class Exchange:
         oldest = next(iter(self._unanswered))
         request = self._unanswered[reply.request]
         _check_shape(reply, request)
+        kind = (reply.vectors.shape[2], reply.vectors.dtype)
+        if self._kind not in (None, kind):
+            raise BadReplyError(f"vectors of another width or type than before, {kind}")
+        self._kind = kind
         request.reply = reply
         del self._unanswered[reply.request]
         if reply.request == oldest:

@@ -80,8 +80,8 @@ class ServingEncoder:
 
     def __init__(self, address: Address, *, timeout: float = 60.0, retries: int = 3) -> None:
         self._address = address
-        self._config = _first_contact(address)
-        self._exchange = Exchange(address, timeout, retries, self._check_unchanged)
+        connection, self._config = _first_contact(address)
+        self._exchange = Exchange(address, connection, timeout, retries, self._check_unchanged)
         try:
             # The server does not tell its width. Asking shows too that its worker is alive:
             # once is enough, nothing was lost by a connection that has just been made.
@@ -273,8 +273,8 @@ def start_command(address: Address, config: Mapping[str, Any] | None = None) -> 
     return " ".join(["bert-serving-start", *options])
 
 
-def _first_contact(address: Address) -> Mapping[str, Any]:
-    """Return the server's settings, having found that it is one we can use."""
+def _first_contact(address: Address) -> tuple[Connection, Mapping[str, Any]]:
+    """Return a connection and the settings of a server that was found to be of use."""
     try:
         address.probe(_FIRST_CONTACT)
     except (OSError, UnicodeError) as error:
@@ -284,13 +284,21 @@ def _first_contact(address: Address) -> Mapping[str, Any]:
         ) from error
     connection = Connection(address)
     try:
+        config = _settings(connection, address)
+        _check_settings(address, config)
+    except BaseException:
+        connection.close()
+        raise
+    return connection, config
+
+
+def _settings(connection: Connection, address: Address) -> Mapping[str, Any]:
+    try:
         config = connection.config(_FIRST_CONTACT)
     except BadReplyError as error:
         raise ServerError(
             f"what listens at {address} is no bert-serving-server: it gave {error}"
         ) from error
-    finally:
-        connection.close()
     if config is None:
         raise ServerError(
             f"something listens at {address.host}, port {address.port}, but no bert-serving-server "
@@ -298,7 +306,6 @@ def _first_contact(address: Address) -> Mapping[str, Any]:
             "HOST:PORT:PORT_OUT, wait until it logs `all set, ready to serve request!`, restart it "
             f"if its worker has died, or start one with: {start_command(address)}"
         )
-    _check_settings(address, config)
     return config
 
 

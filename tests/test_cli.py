@@ -1,0 +1,352 @@
+"""The command, run as a process: what a shell script sees."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import re
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Command
+from support.genuine import free_address
+from support.standin import StandIn, pieces_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text"
+    path.write_text("Hello World !\n\nhank \u200b\n")
+    return path
+
+
+def load(path: Path) -> list[np.ndarray]:
+    return pickle.loads(path.read_bytes())
+
+
+def test_embed(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.pkl"
+    done = run("embed", text, "-o", output, "--server", server.address, "--strategy", "last")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert re.fullmatch(
+        rf"3 sentences, 5 words -> {re.escape(str(output))} \(\d+ B\) in \d+\.\d s, "
+        r"[\d,]+ words/s; 1 blank line, 1 word without pieces\n",
+        done.stderr,
+    )
+    assert f"({output.stat().st_size} B)" in done.stderr
+    arrays = load(output)
+    assert [a.shape for a in arrays] == [(3, 8), (0, 8), (2, 8)]
+    # Hello is hell + ##o, the second and third of seven with [CLS] and [SEP].
+    assert arrays[0][0].tolist() == [2, 7, 3, ord("o"), 0, 0, 0, 0]
+    assert len(pieces_of("Hello World !")) == 5
+
+
+def test_standard_input_and_blank_lines(server: StandIn, run: Command, tmp_path: Path) -> None:
+    output = tmp_path / "out.pkl"
+    done = run(
+        *("embed", "-", "-o", output, "--server", server.address, "--blank-lines", "skip"),
+        input="a b\r\n\r\nc",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [len(a) for a in load(output)] == [2, 1]
+    assert "2 sentences, 3 words" in done.stderr
+    assert "1 blank line" in done.stderr
+
+
+def test_quiet(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", "--server", server.address, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_empty_input(server: StandIn, run: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    done = run("embed", tmp_path / "empty", "-o", tmp_path / "out", "--server", server.address)
+    assert done.returncode == 0
+    assert "is empty: wrote an empty list" in done.stderr
+    assert load(tmp_path / "out") == []
+
+
+def test_strict(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = run("embed", text, "-o", output, "--server", server.address, "--strict")
+    assert done.returncode == 1
+    assert r"line 3: the word '\u200b' has no word pieces" in done.stderr
+    assert not output.exists()
+
+
+# --- Options by the environment ---------------------------------------------------------------
+
+
+def test_every_option_by_a_variable(
+    server: StandIn, run: Command, text: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    variables = {
+        "BERT_TOKEMB_OUTPUT": str(output),
+        "BERT_TOKEMB_SERVER": str(server.address),
+        "BERT_TOKEMB_STRATEGY": "last",
+        "BERT_TOKEMB_TIMEOUT": "5",
+        "BERT_TOKEMB_RETRIES": "1",
+        "BERT_TOKEMB_BLANK_LINES": "skip",
+        "BERT_TOKEMB_QUIET": "1",
+        "BERT_TOKEMB_STRICT": "0",
+    }
+    done = run("embed", text, env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [len(a) for a in load(output)] == [3, 2]
+    assert load(output)[0][0, 0] == 2  # the last piece
+    done = run("embed", text, "--strategy", "first", env=variables)
+    assert load(output)[0][0, 0] == 1
+    done = run("embed", text, env={**variables, "BERT_TOKEMB_STRICT": "true"})
+    assert done.returncode == 1
+    listed = run("embed", "--help").stdout
+    assert sorted(set(re.findall(r"BERT_TOKEMB_\w+", listed))) == sorted(variables)
+
+
+# --- Usage ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--server", "host:port"], "'host:port' is not HOST[:PORT[:PORT_OUT]]"),
+        (["--server", ":5"], "is not HOST"),
+        (["--server", "h:1:2:3"], "is not HOST"),
+        (["--server", "h:0"], "is not HOST"),
+        (["--server", "h:65536"], "is not HOST"),
+        (["--timeout", "0"], "0.0 is not in the range"),
+        (["--timeout", "nan"], "nan is no number of seconds"),
+        (["--timeout", "inf"], "inf is not in the range"),
+        (["--retries", "-1"], "-1 is not in the range"),
+        (["--blank-lines", "drop"], "'drop' is not one of"),
+        (["--strategy", "mean"], "no strategy mean; there are avg, first, last, max"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    options: list[str], message: str, run: Command, text: Path, tmp_path: Path
+) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_must_not_be_the_input(run: Command, text: Path, tmp_path: Path) -> None:
+    before = text.read_bytes()
+    (tmp_path / "soft").symlink_to(text)
+    (tmp_path / "hard").hardlink_to(text)
+    for name in ("text", "soft", "hard"):
+        done = run("embed", text, "-o", tmp_path / name)
+        assert done.returncode == 2
+        assert "are the same file" in done.stderr
+        assert text.read_bytes() == before
+
+
+def test_output_is_required(run: Command, text: Path) -> None:
+    done = run("embed", text)
+    assert done.returncode == 2
+    assert "Missing option '-o' / '--output'" in done.stderr
+
+
+def test_version_and_help(run: Command) -> None:
+    assert run("--version").stdout == "bert-tokemb, version 0.1.0\n"
+    for arguments in (["--help"], ["-h"], ["embed", "--help"]):
+        done = run(*arguments)
+        assert done.returncode == 0
+        assert done.stdout.startswith("Usage: bert-tokemb")
+
+
+def test_the_installed_command_is_the_module() -> None:
+    command = Path(sys.executable).with_name("bert-tokemb")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "bert-tokemb, version 0.1.0\n"
+
+
+# --- Errors of the world ----------------------------------------------------------------------
+
+
+def test_input_errors(server: StandIn, run: Command, tmp_path: Path) -> None:
+    (tmp_path / "latin1").write_bytes(b"caf\xc3\xa9\ncaf\xe9\n")
+    for name, message in (
+        ("missing", "cannot read {}: No such file or directory"),
+        (".", "cannot read {}: Is a directory"),
+        ("latin1", "{} is not UTF-8: line 2, byte offset 9 "),
+    ):
+        path = tmp_path / name
+        done = run("embed", path, "-o", tmp_path / "out", "--server", server.address)
+        assert done.returncode == 1
+        assert f"bert-tokemb: error: {message.format(path)}" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"latin1"}
+
+
+def test_output_errors(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:
+    for name, message in (
+        ("/dev/full", "No space left on device"),
+        (str(tmp_path), "Is a directory"),
+        (str(tmp_path / "no" / "folder"), "No such file or directory"),
+        (str(tmp_path / ("x" * 300)), "File name too long"),
+    ):
+        done = run("embed", text, "-o", name, "--server", server.address)
+        assert done.returncode == 1
+        assert f"bert-tokemb: error: cannot write {name}: {message}" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"text"}
+
+
+def test_a_disk_that_fills_while_writing(server: StandIn, run: Command, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_text("".join(f"one two three {n}\n" for n in range(20_000)))
+    (tmp_path / "out").write_bytes(b"older")
+    done = run(
+        *("embed", big, "-o", tmp_path / "out", "--server", server.address),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "out").read_bytes() == b"older"
+    assert {path.name for path in tmp_path.iterdir()} == {"big", "out"}
+
+
+def test_no_server(run: Command, text: Path, tmp_path: Path) -> None:
+    address = free_address()
+    begin = time.monotonic()
+    done = run("embed", text, "-o", tmp_path / "out", "--server", address)
+    assert time.monotonic() - begin < 10
+    assert done.returncode == 3
+    assert f"no bert-serving-server at 127.0.0.1, port {address.port}" in done.stderr
+    assert "start one with: bert-serving-start" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bug_keeps_its_traceback(server: StandIn, run: Command, text: Path) -> None:
+    (text.parent / "mine.py").write_text("def broken(pieces):\n    return 1 / 0\n")
+    output = text.parent / "out"
+    done = run(
+        *("embed", text, "-o", output, "--server", server.address),
+        *("--strategy", "mine:broken"),
+        cwd=text.parent,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert not output.exists()
+
+
+# --- Signals ----------------------------------------------------------------------------------
+
+
+def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bert_tokemb", "embed", *map(str, arguments)]
+    return subprocess.Popen(  # type: ignore[call-overload]
+        command, stderr=subprocess.PIPE, text=True, **settings
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_waiting_for_the_server(
+    signum: signal.Signals, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_bytes(b"older")
+    with StandIn(fault=lambda *_: []) as silent:
+        process = start(text, "-o", tmp_path / "out", "--server", silent.address)
+        while not silent.requests:
+            time.sleep(0.01)
+        process.send_signal(signum)
+        _, told = process.communicate(timeout=10)
+    assert process.returncode == 128 + signum
+    assert told == f"bert-tokemb: stopped by {signum.name}, nothing was written\n"
+    assert (tmp_path / "out").read_bytes() == b"older"
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
+
+
+def test_a_signal_while_waiting_for_input(server: StandIn, tmp_path: Path) -> None:
+    before = len(server.requests)
+    process = start(
+        *("-", "-o", tmp_path / "out", "--server", server.address), stdin=subprocess.PIPE
+    )
+    while len(server.requests) == before:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    process.communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_signal_stays_ignored(server: StandIn, tmp_path: Path) -> None:
+    """As under nohup, or behind a script's `&`."""
+    before = len(server.requests)
+    process = start(
+        *("-", "-o", tmp_path / "out", "--server", server.address),
+        stdin=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    while len(server.requests) == before:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate("hello\n", timeout=20)
+    assert process.returncode == 0, told
+    assert len(load(tmp_path / "out")) == 1
+
+
+# --- Progress ---------------------------------------------------------------------------------
+
+
+def on_a_terminal(*arguments: object) -> tuple[int, str]:
+    """Run the command with a terminal as its standard error, and return what it drew."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "bert_tokemb", "embed", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    drawn = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        drawn += part
+    os.close(ours)
+    return process.wait(timeout=30), drawn.decode()
+
+
+def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("".join(f"word {n}\n" for n in range(2000)))
+
+    def slowly(server: StandIn, frames: list[bytes], texts: list[str]) -> None:
+        time.sleep(0.05)
+
+    with StandIn(fault=slowly) as server:
+        arguments = (text, "-o", tmp_path / "out", "--server", server.address)
+        code, drawn = on_a_terminal(*arguments)
+        assert code == 0
+        assert "100%" in drawn
+        assert re.search(r"\d+:\d\d left", drawn)
+        assert "2,000 sentences, 4,000 words -> " in drawn
+        code, drawn = on_a_terminal(*arguments, "--quiet")
+        assert (code, drawn) == (0, "")

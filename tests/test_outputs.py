@@ -1,0 +1,220 @@
+"""The pickle, read by old and new Pythons, and the file that is whole or absent."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import pickletools
+import resource
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bert_tokemb.errors import OutputError
+from bert_tokemb.outputs.pickle import PickleOutput
+from bert_tokemb.outputs.whole_file import WholeFile
+from support.interpreters import environment
+
+Arrays = list[np.ndarray]
+
+
+def pickled(arrays: Arrays) -> bytes:
+    file = io.BytesIO()
+    output = PickleOutput(file)
+    for array in arrays:
+        output.write(array)
+    output.end()
+    return file.getvalue()
+
+
+SHAPES = st.tuples(st.integers(0, 5), st.integers(1, 9))
+
+
+@given(
+    arrays=st.sampled_from([np.float32, np.float16]).flatmap(
+        lambda dtype: st.lists(hnp.arrays(dtype, SHAPES), max_size=5)
+    )
+)
+def test_it_is_the_pickle_of_the_list(arrays: Arrays) -> None:
+    loaded = pickle.loads(pickled(arrays))
+    assert type(loaded) is list
+    assert len(loaded) == len(arrays)
+    for array, other in zip(loaded, arrays, strict=True):
+        assert type(array) is np.ndarray
+        assert array.dtype == other.dtype
+        assert array.tobytes() == other.tobytes()
+        assert array.shape == other.shape
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+
+
+def test_it_names_nothing_but_what_every_numpy_has() -> None:
+    data = pickled([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)])
+    texts = [arg for op, arg, _ in pickletools.genops(data) if op.name == "SHORT_BINUNICODE"]
+    assert set(texts) - {"f4", "<"} == {
+        "numpy.core.multiarray",
+        "_reconstruct",
+        "numpy",
+        "ndarray",
+        "dtype",
+    }
+    assert max(op.proto for op, _, _ in pickletools.genops(data)) == 4
+    pickletools.dis(data, out=io.StringIO())  # raises where the stack or the memo are misused
+
+
+def test_arrays_of_another_layout() -> None:
+    wide = np.arange(12, dtype=np.float32).reshape(3, 4)
+    (loaded,) = pickle.loads(pickled([wide[:, ::2]]))
+    np.testing.assert_array_equal(loaded, wide[:, ::2])
+    (loaded,) = pickle.loads(pickled([wide.astype(">f4")]))
+    np.testing.assert_array_equal(loaded, wide)
+
+
+def test_arrays_of_several_types_are_a_bug() -> None:
+    output = PickleOutput(io.BytesIO())
+    output.write(np.ones((1, 1), np.float32))
+    with pytest.raises(ValueError, match="float16 among float32"):
+        output.write(np.ones((1, 1), np.float16))
+
+
+READ = """
+import json, pickle, sys, warnings
+warnings.simplefilter("error")
+import numpy
+with open(sys.argv[1], "rb") as file:
+    arrays = pickle.load(file)
+assert type(arrays) is list
+for array in arrays:
+    assert type(array) is numpy.ndarray and array.flags.writeable and array.flags.c_contiguous
+    array += 1
+    array -= 1
+print(json.dumps([numpy.__version__, [str(a.dtype) for a in arrays], [a.tolist() for a in arrays]]))
+"""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    ("python", "numpy"),
+    [("3.6", "numpy==1.13.3"), ("3.7", "numpy==1.18.5"), ("3.13", "numpy>=2.1,<3")],
+)
+def test_old_and_new_pythons_read_it(python: str, numpy: str, dtype: type, tmp_path: Path) -> None:
+    arrays = [np.arange(n * 40, dtype=dtype).reshape(n, 40) / 8 for n in (2, 0, 17, 1)]
+    path = tmp_path / "output.pkl"
+    path.write_bytes(pickled(arrays))
+    interpreter = environment(python, [numpy])
+    done = subprocess.run(
+        [interpreter, "-c", READ, path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    version, dtypes, values = json.loads(done.stdout)
+    assert version.startswith("2." if python == "3.13" else "1.")
+    assert dtypes == [np.dtype(dtype).name] * 4
+    assert values == [array.tolist() for array in arrays]
+
+
+# --- Whole or absent --------------------------------------------------------------------------
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_it_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"older")
+    with WholeFile(str(path)) as file:
+        file.write(b"new")
+        file.write(memoryview(bytes(100_000)))
+        file.write(b"er")
+        assert path.read_bytes() == b"older"
+        assert {name.split("-")[0] for name in names(tmp_path)} == {"file", ".file.partial"}
+    assert path.read_bytes() == b"new" + bytes(100_000) + b"er"
+    assert file.size == 100_005
+    assert names(tmp_path) == {"file"}
+
+
+def test_an_older_file_stays_when_something_goes_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"older")
+    file = WholeFile(str(path))
+    with suppress(KeyboardInterrupt), file:
+        file.write(b"new" * 100_000)
+        raise KeyboardInterrupt
+    assert file.size == 300_000
+    assert path.read_bytes() == b"older"
+    assert names(tmp_path) == {"file"}
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    with WholeFile(str(tmp_path / "ours")):
+        pass
+    (tmp_path / "other").touch()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "file")
+    with WholeFile(str(tmp_path / "link")) as file:
+        file.write(b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "file").read_bytes() == b"x"
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    with WholeFile(os.devnull) as file:
+        file.write(b"x" * 10_000)
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_a_full_disk(size: int) -> None:
+    """Told at the latest at the end, when what was gathered is written."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    message = "cannot write /dev/full: No space left on device"
+    with pytest.raises(OutputError, match=message), WholeFile("/dev/full") as file:
+        file.write(bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(".", "Is a directory"), ("no/such/folder", "No such file or directory")]
+)
+def test_places_that_cannot_be_written(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=f"cannot write {name}: {reason}"):
+        WholeFile(name)
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    """A write that the system refuses in the middle of a file leaves nothing behind."""
+    script = (
+        "import sys\n"
+        "from bert_tokemb.outputs.whole_file import WholeFile\n"
+        "with WholeFile(sys.argv[1]) as file:\n"
+        "    for _ in range(100): file.write(bytes(50_000))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "file"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "OutputError: cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert names(tmp_path) == set()

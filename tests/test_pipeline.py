@@ -1,0 +1,176 @@
+"""From sentences to arrays, with an encoder whose vectors a person can check."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_tokemb import Counts, embed
+from bert_tokemb.batching import cut_into_batches
+from bert_tokemb.errors import OddWordError
+from bert_tokemb.types import Budget, Encoded, Prepared, Sentence
+
+
+class ByHand:
+    """Words are numbers: `7` gives one piece, `7+8` two, `-` none, `?` an unknown one.
+
+    The vector of a piece is its number and the line's; an unknown one has the number 0.
+    """
+
+    width = 2
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, budget: Budget = Budget(8, 3), ahead: int = 2) -> None:  # noqa: B008
+        self.budget = budget
+        self.ahead = ahead
+        self.batches: list[list[int]] = []
+        """The lines of each batch drawn."""
+
+    def prepare(self, sentence: Sentence) -> Prepared:
+        return Prepared(sentence, sum(map(len, map(self._pieces, sentence.words))))
+
+    def encode(self, batches: Iterable[Sequence[Prepared]]) -> Iterator[Encoded]:
+        todo = iter(batches)
+        window: list[Sequence[Prepared]] = []
+        while True:
+            window += itertools.islice(todo, self.ahead - len(window))
+            if not window:
+                return
+            batch = window.pop(0)
+            self.batches.append([prepared.sentence.line for prepared in batch])
+            yield self._encode([prepared.sentence for prepared in batch])
+
+    @staticmethod
+    def _pieces(word: str) -> list[int]:
+        return [] if word == "-" else [int(n.replace("?", "0")) for n in word.split("+")]
+
+    def _encode(self, sentences: list[Sentence]) -> Encoded:
+        words = [(s.line, self._pieces(word), "?" in word) for s in sentences for word in s.words]
+        rows = [(n, line) for line, pieces, _ in words for n in pieces]
+        counts = np.array([len(pieces) for _, pieces, _ in words], np.intp)
+        return Encoded(
+            sentences=sentences,
+            vectors=np.array([(-1, -1), *rows], np.float32),
+            starts=1 + np.cumsum(counts) - counts,
+            counts=counts,
+            unknown=np.array([unknown for *_, unknown in words], np.bool_),
+            inexact=sum("6" in s.words for s in sentences),
+        )
+
+
+TEXT = ["1 2+4 3\n", "\n", "5", "- ?", "  ", "6 6", "7+9 -"]
+KEPT = [
+    [[1, 1], [3, 1], [3, 1]],
+    [],
+    [[5, 3]],
+    [[0, 0], [0, 4]],
+    [],
+    [[6, 6], [6, 6]],
+    [[8, 7], [0, 0]],
+]
+
+
+def test_by_hand() -> None:
+    counts = Counts()
+    arrays = list(embed(TEXT, ByHand(), "avg", counts=counts))
+    assert [array.tolist() for array in arrays] == KEPT
+    assert all(a.shape == (len(line.split()), 2) for a, line in zip(arrays, TEXT, strict=True))
+    assert all(a.dtype == np.float32 for a in arrays)
+    assert all(a.flags.writeable and a.flags.c_contiguous for a in arrays)
+    assert counts == Counts(
+        lines=7,
+        sentences=7,
+        words=10,
+        blank_lines=2,
+        unknown_words=1,
+        empty_words=2,
+        inexact_sentences=1,
+    )
+
+
+def test_blank_lines_can_be_skipped() -> None:
+    counts = Counts()
+    arrays = list(embed(TEXT, ByHand(), "avg", blank_lines="skip", counts=counts))
+    assert [array.tolist() for array in arrays] == [array for array in KEPT if array]
+    assert (counts.lines, counts.sentences, counts.blank_lines) == (7, 5, 2)
+
+
+@pytest.mark.parametrize("text", [[], ["\n"], ["\n"] * 5])
+def test_texts_without_words(text: list[str]) -> None:
+    assert [a.shape for a in embed(text, ByHand())] == [(0, 2)] * len(text)
+    assert list(embed(text, ByHand(), blank_lines="skip")) == []
+
+
+@given(
+    lines=st.lists(st.lists(st.sampled_from(["1", "2+3", "-", "?", "4+?"]), max_size=6)),
+    look_ahead=st.integers(1, 20_000),
+    budget=st.builds(Budget, st.integers(1, 9), st.integers(1, 4)),
+    ahead=st.integers(1, 4),
+)
+def test_neither_batches_nor_the_look_ahead_change_the_result(
+    lines: list[list[str]], look_ahead: int, budget: Budget, ahead: int
+) -> None:
+    text = [" ".join(words) for words in lines]
+    counts, expected = Counts(), Counts()
+    arrays = list(embed(text, ByHand(budget, ahead), look_ahead=look_ahead, counts=counts))
+    one_by_one = [next(embed([line], ByHand(), counts=expected)).tolist() for line in text]
+    # The vectors tell the line; one by one it was always the first.
+    assert [array[:, :1].tolist() for array in arrays] == [
+        [row[:1] for row in array] for array in one_by_one
+    ]
+    for line, array in enumerate(arrays, 1):
+        assert set(array[:, 1].tolist()) <= {0, line}
+    assert counts == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (["1", "2 ? -"], r"line 2: the word '\?' is unknown"),
+        (["1", "\n", "2 - ?"], "line 3: the word '-' has no word pieces"),
+        (["1 1 1 1 1 1 1 ?", "?"], r"line 1: the word '\?' is unknown"),
+        (["-", "1 1 1 1 1 1 1 1 ?"], "line 1: the word '-' has no word pieces"),
+    ],
+)
+def test_strict(text: list[str], message: str) -> None:
+    with pytest.raises(OddWordError, match=message):
+        list(embed(text, ByHand(), strict=True))
+    assert len(list(embed(["1", "", "2"], ByHand(), strict=True))) == 3
+
+
+def test_arrays_come_while_the_text_is_read() -> None:
+    """The look-ahead is bounded: an endless text gives arrays."""
+    read = itertools.count()
+    endless = (f"{next(read) % 9} 1" for _ in itertools.count())
+    arrays = embed(endless, ByHand(), look_ahead=50_000)
+    first = [next(arrays) for _ in range(100)]
+    assert len(first) == 100
+    assert next(read) < 300
+
+
+def test_blank_lines_take_no_memory() -> None:
+    """However many there are, and though they never fill a look-ahead."""
+    lines = itertools.chain(["1"], itertools.repeat("\n", 100_000), ["2"])
+    tracemalloc.start()
+    try:
+        assert sum(len(array) for array in embed(lines, ByHand())) == 2
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_longest_first_and_never_over_the_budget() -> None:
+    prepared = [
+        Prepared(Sentence(line, ["x"]), length) for line, length in enumerate([3, 9, 4, 1, 2, 2], 1)
+    ]
+    batches = list(cut_into_batches(prepared, Budget(pieces=8, sentences=3)))
+    assert [[one.length for one in batch] for batch in batches] == [[9], [4, 3], [2, 2, 1]]
+    # The same text always falls into the same batches.
+    assert [[one.sentence.line for one in batch] for batch in batches] == [[2], [3, 1], [5, 6, 4]]

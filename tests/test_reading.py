@@ -1,0 +1,85 @@
+"""Lines of a UTF-8 text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bert_tokemb.errors import InputError
+from bert_tokemb.reading import TextInput
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"\n", [[]]),
+        (b"a b\nc\n", [["a", "b"], ["c"]]),
+        (b"a b\nc", [["a", "b"], ["c"]]),
+        (b"a\r\n\r\nb\r\n", [["a"], [], ["b"]]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", [["a"], ["\ufeffb"]]),
+        (b"\xef\xbb\xbf", [[]]),
+        ("a\u2028b\u0085c\x0b\x1cd\re\n".encode(), [["a", "b", "c", "d", "e"]]),
+        ("a\u00a0b\u3000c\x00d\n".encode(), [["a", "b", "c\x00d"]]),
+    ],
+)
+def test_lines_are_those_that_wc_counts(
+    content: bytes, lines: list[list[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with TextInput(str(path)) as text:
+        assert text.size == len(content)
+        assert [line.split() for line in text] == lines
+        assert text.bytes_read == len(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "offset"),
+    [
+        (b"\xff", 1, 0),
+        (b"ab\ncd\xe4", 2, 5),
+        (b"\xef\xbb\xbfab\xc3\n", 1, 5),
+        (b"a\r\nb\xe4b\r\n", 2, 4),
+        (b"a\n\xed\xa0\x80", 2, 2),
+    ],
+)
+def test_what_is_not_utf8(content: bytes, line: int, offset: int, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with TextInput(str(path)) as text, pytest.raises(InputError) as caught:
+        list(text)
+    assert f"{path} is not UTF-8: line {line}, byte offset {offset} " in str(caught.value)
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"\xef\xbb\xbfa b\n")
+    with path.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with TextInput("-") as text:
+            assert text.name == "standard input"
+            assert list(text) == ["a b\n"]
+
+
+@pytest.mark.parametrize("name", ["no-such-file", "."])
+def test_what_cannot_be_opened(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"cannot read {name}: "):
+        TextInput(name)
+
+
+def test_lines_come_as_they_are_read(tmp_path: Path) -> None:
+    """The text is never held as a whole, and a pipe's lines are there when they are sent."""
+    read_end, write_end = os.pipe()
+    name = f"/dev/fd/{read_end}"
+    with os.fdopen(write_end, "wb", buffering=0) as writer, TextInput(name) as text:
+        assert text.size is None
+        lines = iter(text)
+        writer.write(b"a\nb")
+        assert next(lines) == "a\n"
+        assert text.bytes_read == 2
+    os.close(read_end)

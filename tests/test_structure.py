@@ -1,0 +1,94 @@
+"""How the modules depend on one another, and what is imported when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "bert_tokemb"
+
+LEVELS = [
+    {"__main__"},
+    {"__init__", "cli"},
+    {"progress", "pipeline"},
+    {"encoders.serving", "outputs.pickle", "outputs.whole_file", "strategies", "batching"},
+    {"encoders.exchange"},
+    {"encoders.client"},
+    {"alignment", "reading"},
+    {"wordpiece"},
+    {"types", "errors", "encoders.__init__", "outputs.__init__"},
+]
+"""From the top: a module imports from the levels below its own, and from no other."""
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Return the modules of the package that a module imports, wherever in it it does so."""
+    here = name.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module is None or not node.module.startswith("bert_tokemb"), (
+                "relative, please"
+            )
+            if node.level:
+                base = here[: len(here) - (node.level - 1)]
+                found.add(".".join([*base, node.module or "__init__"]))
+    return found
+
+
+def test_imports_point_down() -> None:
+    level_of = {name: level for level, names in enumerate(LEVELS) for name in names}
+    assert set(level_of) == set(modules()), (
+        "every module has its level, and every level its modules"
+    )
+    for name, path in modules().items():
+        for imported in imports(name, path):
+            assert level_of[name] < level_of[imported], f"{name} imports {imported}"
+
+
+def test_one_file_knows_the_foreign_client() -> None:
+    knowing = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        )
+        if (module or "").split(".")[0] in ("bert_serving", "zmq")
+    }
+    assert knowing == {"encoders.client"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["embed", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from bert_tokemb.cli import main\n"
+        f"sys.argv[1:] = {arguments}\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'zmq', 'tqdm', 'bert_serving', 'hypothesis'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_public_names_can_be_had() -> None:
+    import bert_tokemb
+
+    for name in bert_tokemb.__all__:
+        assert getattr(bert_tokemb, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = bert_tokemb.nonsense

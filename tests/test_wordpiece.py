@@ -1,0 +1,77 @@
+"""BERT's basic tokenizer against an independent one, the `tokenizers` library's."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import normalizers, pre_tokenizers
+
+from bert_tokemb.wordpiece import basic_tokens
+
+OLD = unicodedata.ucd_3_2_0
+"""Unicode 3.2. What was assigned by then is the same in every table since, but for a few."""
+
+
+def differs(char: str) -> bool:
+    """Where the library is known to differ from BERT, or its Unicode table from ours.
+
+    The genuine server decides these; see the alignment cases.
+    """
+    return (
+        char in "Σσς"  # lower-cases a final sigma otherwise
+        or 0x2B820 <= ord(char) <= 0x2CEAF  # splits not all of these ideographs
+        or OLD.category(char) != unicodedata.category(char)  # its table may be another one
+        or OLD.category(char).startswith("C")  # unassigned ones are not deleted by all versions
+    )
+
+
+def words(exclude: str = "") -> st.SearchStrategy[str]:
+    chars = st.characters(exclude_categories=["Cs"]).filter(
+        lambda char: not char.isspace() and not differs(char) and char not in exclude
+    )
+    likely = st.sampled_from("aZé'İß東京-.,|[]#\u0301\u00ad한ﬁñΑλ1²")
+    return st.text(chars | likely, min_size=1, max_size=12)
+
+
+def reference(word: str, do_lower_case: bool) -> list[str]:
+    normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=True,
+        strip_accents=do_lower_case,
+        lowercase=do_lower_case,
+    )
+    text = normalizer.normalize_str(word)
+    return [token for token, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+@given(word=words())
+def test_agrees_with_the_library(word: str, do_lower_case: bool) -> None:
+    assert list(basic_tokens(word, do_lower_case)) == reference(word, do_lower_case)
+
+
+@given(word=st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_tokens_are_never_blank_or_split_further(word: str) -> None:
+    for do_lower_case in (True, False):
+        for token in basic_tokens(word, do_lower_case):
+            assert basic_tokens(token, do_lower_case=False) == (token,)
+
+
+@given(
+    words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=6),
+)
+def test_a_sentence_gives_what_its_words_give(words: list[str]) -> None:
+    """What lets a sentence's pieces be dealt out to its words, and words be asked for alone."""
+    split = " ".join(words).split()
+    for do_lower_case in (True, False):
+        alone = [token for word in split for token in basic_tokens(word, do_lower_case)]
+        assert list(basic_tokens(" ".join(split), do_lower_case)) == alone
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 5000])
+def test_remembered_or_not_a_word_gives_the_same(length: int) -> None:
+    assert basic_tokens("É" * length, True) == ("e" * length,)
+    assert basic_tokens("!" * length, True) == ("!",) * length
