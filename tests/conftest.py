@@ -13,6 +13,8 @@ import pytest
 from support.genuine import GenuineServer, make_model
 from support.models import TINY, toy_vocabulary
 
+collect_ignore = ["genuine"]  # scripts for the genuine server's Python
+
 NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -82,6 +83,36 @@ def test_every_word_gets_its_own_pieces(
     for case, array in zip(cases, arrays, strict=True):
         for own, row in zip(case.pieces, array, strict=True):
             assert bool(own) == bool(row.any())
+
+
+def random_words(random: Random, number: int) -> list[str]:
+    """Words of characters from all over Unicode, one that is white space aside."""
+    planes = [(0x21, 0x7F), (0x80, 0x2FF), (0x300, 0x1FFF), (0x2000, 0xD7FF)]
+    planes += [(0xE000, 0xFFFF), (0x10000, 0x1FFFF), (0x20000, 0x323AF), (0xE0000, 0x10FFFF)]
+    words: list[str] = []
+    while len(words) < number:
+        planes_here = random.choices(planes, k=random.randint(1, 3))
+        codes = [random.randint(*random.choice(planes_here)) for _ in range(random.randint(1, 5))]
+        words += "".join(map(chr, codes)).split()
+    return words
+
+
+@pytest.mark.parametrize("cased", [False, True])
+def test_any_characters_at_all(
+    cased: bool, server_none: GenuineServer, server_cased: GenuineServer
+) -> None:
+    """In a sentence each word has the pieces that the server gives it alone."""
+    server = server_cased if cased else server_none
+    words = random_words(Random(2019), 3000)
+    alone = ask_for_pieces(server, ["| | |" if word == "|||" else word for word in words])
+    sentences = [Sentence(i, words[i : i + 6]) for i in range(0, len(words), 6)]
+    with ServingEncoder(server.address) as encoder:
+        prepared = [encoder.prepare(sentence) for sentence in sentences]
+        batches = [prepared[i : i + 32] for i in range(0, len(prepared), 32)]
+        encoded = list(encoder.encode(batches))
+    assert [n for one in encoded for n in one.counts.tolist()] == list(map(len, alone))
+    assert [u for one in encoded for u in one.unknown] == ["[UNK]" in own for own in alone]
+    assert sum(one.inexact for one in encoded) == 0
 
 
 # --- The same vectors as the seed's method, with a real model ---------------------------------
