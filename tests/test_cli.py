@@ -115,8 +115,9 @@ def test_every_option_by_a_variable(
     assert load(output)[0][0, 0] == 2  # the last piece
     done = run("embed", text, "--strategy", "first", env=variables)
     assert load(output)[0][0, 0] == 1
-    done = run("embed", text, env={**variables, "BERT_TOKEMB_STRICT": "true"})
-    assert done.returncode == 1
+    strict = {**variables, "BERT_TOKEMB_STRICT": "true"}
+    assert run("embed", text, env=strict).returncode == 1
+    assert run("embed", text, "--no-strict", env=strict).returncode == 0
     listed = run("embed", "--help").stdout
     assert sorted(set(re.findall(r"BERT_TOKEMB_\w+", listed))) == sorted(variables)
 
@@ -280,6 +281,50 @@ def test_a_signal_while_waiting_for_the_server(
     assert told == f"bert-tokemb: stopped by {signum.name}, nothing was written\n"
     assert (tmp_path / "out").read_bytes() == b"older"
     assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
+
+
+def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:
+    """Also while modules are imported, as far as that is in our hands."""
+    for moment in range(0, 400, 20):
+        process = start(text, "-o", tmp_path / "out", "--server", server.address)
+        _wait_for_handlers(process.pid)
+        time.sleep(moment / 1000)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+        assert "Traceback" not in told
+        assert process.returncode in (0, 143), told
+        assert (tmp_path / "out").exists() == (process.returncode == 0)
+        (tmp_path / "out").unlink(missing_ok=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"text"}
+
+
+def _wait_for_handlers(pid: int) -> None:
+    """Wait until the process has handlers of its own for SIGTERM; Python has none."""
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.001)
+
+
+def test_without_standard_error(server: StandIn, text: Path, tmp_path: Path) -> None:
+    """Closed, or a pipe that nobody reads any more: the result is what was asked for."""
+    command = f'exec "$@" -o {tmp_path}/out --server {server.address}'
+    base = [sys.executable, "-m", "bert_tokemb", "embed", str(text)]
+    for redirected in ("2>&-", "2>/dev/full"):
+        done = subprocess.run(["sh", "-c", f"{command} {redirected}", "sh", *base], check=False)
+        assert done.returncode == 0
+        assert len(load(tmp_path / "out")) == 3
+        (tmp_path / "out").unlink()
+
+
+def test_closed_standard_input(server: StandIn, run: Command, tmp_path: Path) -> None:
+    done = run(
+        *("embed", "-", "-o", tmp_path / "out", "--server", server.address),
+        preexec_fn=lambda: os.close(0),
+    )
+    assert done.returncode == 1
+    assert done.stderr == "bert-tokemb: error: cannot read standard input: it is closed\n"
 
 
 def test_a_signal_while_waiting_for_input(server: StandIn, tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ def test_a_cut_sentence_is_never_taken_for_whole(
     line: str, server_none: GenuineServer, embed_with: EmbedWith
 ) -> None:
     """The model takes 62 pieces, which no setting of the server tells."""
-    with pytest.raises(SentenceTooLongError, match=r"line 2: .* more than the 62 word pieces"):
+    message = r"^line 2, of \d+ words?, has more than the 62 word pieces"
+    with pytest.raises(SentenceTooLongError, match=message):
         embed_with(server_none, ["hello", line, "world"])
 
 
@@ -208,7 +209,7 @@ def test_too_long_for_max_seq_len(server_32: GenuineServer, run: Command, tmp_pa
     output = tmp_path / "output.pkl"
     done = run("embed", text, "-o", output, "--server", server_32.address)
     assert done.returncode == 1
-    assert "line 2: its 31 words have more than the 30 word pieces" in done.stderr
+    assert "line 2, of 31 words, has more than the 30 word pieces" in done.stderr
     assert "-max_seq_len 32" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 

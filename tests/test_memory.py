@@ -15,7 +15,7 @@ from support.standin import StandIn
 
 MEASURE = """
 import resource
-from bert_tokemb.cli import main
+from bert_tokemb.__main__ import main
 try:
     main()
 finally:

@@ -164,6 +164,31 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
+def test_permissions_of_an_older_file_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o600)
+    with WholeFile(str(path)):
+        pass
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127])
+def test_the_longest_names(name: str, tmp_path: Path) -> None:
+    with WholeFile(str(tmp_path / name)) as file:
+        file.write(b"x")
+    assert names(tmp_path) == {name}
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    with WholeFile(f"/dev/fd/{write_end}") as file:
+        file.write(b"x" * 10_000)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as reader:
+        assert reader.read() == b"x" * 10_000
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "far" / "file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_tokemb import Counts, embed
-from bert_tokemb.batching import cut_into_batches
-from bert_tokemb.errors import OddWordError
+from bert_tokemb.batching import cut_into_batches, read_ahead
+from bert_tokemb.errors import OddWordError, StrategyError
 from bert_tokemb.types import Budget, Encoded, Prepared, Sentence
 
 
@@ -127,6 +128,41 @@ def test_neither_batches_nor_the_look_ahead_change_the_result(
     for line, array in enumerate(arrays, 1):
         assert set(array[:, 1].tolist()) <= {0, line}
     assert counts == expected
+
+
+def test_a_plain_function_is_a_strategy() -> None:
+    (array,) = embed(["1+2 3"], ByHand(), lambda pieces: pieces.sum(axis=0))
+    assert array.tolist() == [[3, 2], [3, 1]]
+
+
+@pytest.mark.parametrize(
+    "merge",
+    [
+        lambda vectors, starts, counts: vectors[starts[:1]],
+        lambda vectors, starts, counts: vectors[starts, :1],
+        lambda vectors, starts, counts: vectors[starts].astype("f8"),
+        lambda vectors, starts, counts: None,
+    ],
+    ids=["rows", "columns", "type", "nothing"],
+)
+def test_a_strategy_that_merges_wrongly_is_told(merge: object) -> None:
+    with pytest.raises(StrategyError, match=r"must return float32 of shape \(3, 2\)"):
+        list(embed(["1 2 3"], ByHand(), SimpleNamespace(merge=merge)))
+
+
+def test_arguments_that_cannot_be_meant() -> None:
+    with pytest.raises(TypeError, match="give an iterable of lines"):
+        list(embed("1 2", ByHand()))
+    with pytest.raises(ValueError, match="give 'keep' or 'skip'"):
+        list(embed(["1"], ByHand(), blank_lines="drop"))
+
+
+@pytest.mark.parametrize("word", ["x" * 4000, "東" * 300])
+def test_long_words_bound_the_look_ahead(word: str) -> None:
+    """Their result is small, but they are not."""
+    lines = (f"{word}\n" for _ in itertools.count())
+    shelf, _ = next(read_ahead(lines, lambda s: Prepared(s, 1), bytes_per_word=8, size=1 << 20))
+    assert shelf.sentences < 40
 
 
 @pytest.mark.parametrize(

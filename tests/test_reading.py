@@ -21,7 +21,8 @@ from bert_tokemb.reading import TextInput
         (b"a b\nc", [["a", "b"], ["c"]]),
         (b"a\r\n\r\nb\r\n", [["a"], [], ["b"]]),
         (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", [["a"], ["\ufeffb"]]),
-        (b"\xef\xbb\xbf", [[]]),
+        (b"\xef\xbb\xbf", []),
+        (b"\xef\xbb\xbf\n", [[]]),
         ("a\u2028b\u0085c\x0b\x1cd\re\n".encode(), [["a", "b", "c", "d", "e"]]),
         ("a\u00a0b\u3000c\x00d\n".encode(), [["a", "b", "c\x00d"]]),
     ],
@@ -63,6 +64,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         with TextInput("-") as text:
             assert text.name == "standard input"
             assert list(text) == ["a b\n"]
+
+
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="cannot read standard input: it is closed"):
+        TextInput("-")
 
 
 @pytest.mark.parametrize("name", ["no-such-file", "."])

@@ -85,6 +85,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def total(pieces): return pieces.astype('f8').sum(axis=0)\n"
         "def wrong(pieces): return pieces\n"
         "def words(pieces): return ['a', 'b']\n"
+        "def ragged(pieces): return [[1], [2, 3]]\n"
         "def nothing(pieces): pass\n"
         "number = 3\n"
     )
@@ -108,7 +109,7 @@ def test_a_function_may_spoil_what_it_is_given(plugin: str) -> None:
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
-@pytest.mark.parametrize("attribute", ["wrong", "words", "nothing"])
+@pytest.mark.parametrize("attribute", ["wrong", "words", "nothing", "ragged"])
 def test_a_function_that_returns_something_else(plugin: str, attribute: str) -> None:
     with pytest.raises(StrategyError, match=f"{attribute} must return 2 numbers for 2 x 2"):
         load_strategy(f"{plugin}:{attribute}").merge(VECTORS, STARTS, COUNTS)
@@ -121,6 +122,7 @@ def test_a_function_that_returns_something_else(plugin: str, attribute: str) -> 
         ("no_such_module:f", "there is no module no_such_module"),
         ("os.no_such_module:f", "there is no module os.no_such_module"),
         ("os:no_such_function", "os has no no_such_function"),
+        ("..x:f", "write package.module:function"),
         (":f", "write package.module:function"),
         ("os:", "write package.module:function"),
     ],
@@ -133,6 +135,8 @@ def test_there_is_none(name: str, message: str) -> None:
 def test_what_cannot_be_called(plugin: str) -> None:
     with pytest.raises(UsageError, match="is no function but int"):
         load_strategy(f"{plugin}:number")
+    with pytest.raises(UsageError, match="is no function but a class"):
+        load_strategy(f"{plugin}:Nested")
 
 
 def test_a_plugin_that_is_broken_keeps_its_traceback(plugin: str) -> None:

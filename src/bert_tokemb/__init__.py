@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,9 +18,9 @@ if TYPE_CHECKING:
     from .strategies import load_strategy
     from .types import Counts
 
-__all__ = ["Address", "Counts", "ServingEncoder", "TokembError", "embed", "load_strategy"]
+    __version__: str
 
-__version__ = version("bert-tokemb")
+__all__ = ["Address", "Counts", "ServingEncoder", "TokembError", "embed", "load_strategy"]
 
 _HOMES = {
     "Address": ".encoders.serving",
@@ -36,6 +34,16 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # Late, so that `bert-tokemb --help` waits for neither numpy nor an engine.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bert-tokemb")
     if name in _HOMES:
+        from importlib import import_module
+
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -14,9 +14,12 @@ from .types import Budget, Counts, FloatArray, P, Sentence
 
 __all__ = ["Shelf", "cut_into_batches", "read_ahead"]
 
-# What a sentence costs besides its vectors: the array itself, the line, its words and pieces.
+# What a sentence takes besides its vectors: the array itself, its words and basic tokens. Those
+# of ASCII words are shared or share their characters, an ideograph is a string of its own.
 _OVERHEAD = 1024
 _OVERHEAD_PER_WORD = 256
+_OVERHEAD_PER_ASCII = 8
+_OVERHEAD_PER_CHARACTER = 100
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ def read_ahead(
         shelf.sentences += 1
         prepared.append(prepare(Sentence(number, words)))
         used += _OVERHEAD + len(words) * (bytes_per_word + _OVERHEAD_PER_WORD)
+        used += len(line) * (_OVERHEAD_PER_ASCII if line.isascii() else _OVERHEAD_PER_CHARACTER)
         if used >= size:
             yield shelf, prepared
             shelf, prepared, used = Shelf(first_line=number + 1), [], 0

@@ -1,82 +1,63 @@
 """The command line: reads options, builds the parts, hands over, tells.
 
 Nothing heavy is imported before a command runs. Errors become sentences and exit codes in
-:func:`main`, and nowhere else.
+:func:`run`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .errors import TokembError, UsageError
+from .interruption import ignore_signals
 
 if TYPE_CHECKING:
     from .encoders.client import Address
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "run"]
 
 PROGRAM = "bert-tokemb"
 _SERVER = "HOST[:PORT[:PORT_OUT]]"
 _LONGEST_TIMEOUT = 7 * 24 * 3600.0
 
 
-class _Interrupted(BaseException):
-    """Ctrl-C or a termination signal; no Exception, so that nobody takes it for an error."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-
-
-def main() -> NoReturn:
-    """Run the command, and leave with its exit code."""
+def run() -> int:
+    """Run the command, and return its exit code."""
     try:
-        _raise_on_signals()
-        cli.main(prog_name=PROGRAM, standalone_mode=False)
+        # What a command does is done out here, where click does not take an EOFError or a
+        # broken pipe of somebody's strategy for its own.
+        job = cli.main(prog_name=PROGRAM, standalone_mode=False)
+        if callable(job):
+            job()
     except TokembError as error:
-        _leave(error.exit_code, f"error: {error}")
+        # One line, whatever names and foreign messages it quotes.
+        tell(f"{PROGRAM}: error: {' '.join(str(error).splitlines())}")
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except _Interrupted as interrupted:
-        name = signal.Signals(interrupted.signum).name
-        _leave(128 + interrupted.signum, f"stopped by {name}, nothing was written")
-    sys.exit(0)
+        return error.exit_code
+    return 0
 
 
-def _leave(exit_code: int, message: str) -> NoReturn:
-    # One line, whatever names and foreign messages it quotes.
-    click.echo(f"{PROGRAM}: {' '.join(message.splitlines())}", err=True)
-    sys.exit(exit_code)
-
-
-def _raise_on_signals() -> None:
-    def stop(signum: int, frame: FrameType | None) -> None:
-        # Asked a second time while the first is being obeyed: no more tidying up.
-        signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
-        raise _Interrupted(signum)
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signum = getattr(signal, name, None)
-        # Who started us with a signal ignored, as nohup and `&` do, wants it ignored.
-        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, stop)
+def tell(line: str) -> None:
+    """Print a line on standard error, if there still is one."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
     """A click option that can also be given by ``BERT_TOKEMB_<OPTION>``, in any command."""
     long = next(name for name in names if name.startswith("--"))
-    variable = "BERT_TOKEMB_" + long[2:].upper().replace("-", "_")
+    variable = "BERT_TOKEMB_" + long[2:].partition("/")[0].upper().replace("-", "_")
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
@@ -156,11 +137,10 @@ def cli() -> None:
     help="keep: a blank line gives a 0 x c array; skip: it gives none.",
 )
 @_option(
-    "--strict",
-    is_flag=True,
+    "--strict/--no-strict",
     help="Refuse unknown words and words without pieces, instead of counting them.",
 )
-@_option("--quiet", is_flag=True, help="Tell nothing but errors.")
+@_option("--quiet/--no-quiet", help="Tell nothing but errors.")
 def embed(
     input_name: str,
     output_name: str,
@@ -171,12 +151,38 @@ def embed(
     blank_lines: Any,
     strict: bool,
     quiet: bool,
-) -> None:
+) -> Callable[[], None]:
     """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
 
     The output is a pickled list of float arrays, one for each line: one row for each
     white-space separated word, as wide as the model.
     """
+    return partial(
+        _embed,
+        input_name,
+        output_name,
+        strategy,
+        server,
+        timeout,
+        retries,
+        blank_lines=blank_lines,
+        strict=strict,
+        quiet=quiet,
+    )
+
+
+def _embed(
+    input_name: str,
+    output_name: str,
+    strategy: str,
+    server: Address,
+    timeout: float,
+    retries: int,
+    *,
+    blank_lines: Any,
+    strict: bool,
+    quiet: bool,
+) -> None:
     from .encoders.serving import ServingEncoder
     from .outputs.pickle import PickleOutput
     from .outputs.whole_file import WholeFile
@@ -206,14 +212,15 @@ def embed(
                 output.write(array)
                 lines.update()
             output.end()
+        ignore_signals()
         if not quiet:
-            seconds = time.monotonic() - begin
-            click.echo(summary(text, counts, output_name, file.size, seconds), err=True)
+            tell(summary(text, counts, output_name, file.size, time.monotonic() - begin))
 
 
 def _refuse_same_file(input_name: str, output_name: str) -> None:
+    source = Path(input_name)
     try:
-        same = input_name != "-" and Path(input_name).samefile(output_name)
+        same = input_name != "-" and source.is_file() and source.samefile(output_name)
     except OSError:  # one of them is not there, or what is wrong will be told when it is opened
         return
     if same:

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from .batching import Shelf, cut_into_batches, read_ahead
-from .errors import OddWordError
-from .strategies import load_strategy
+from .errors import OddWordError, StrategyError
+from .strategies import WordFunction, load_strategy
 from .types import Counts, Encoded, Encoder, FloatArray, P, Strategy
 
 __all__ = ["LOOK_AHEAD", "embed"]
@@ -22,7 +22,7 @@ LOOK_AHEAD = 32 << 20
 def embed(
     sentences: Iterable[str],
     encoder: Encoder[P],
-    strategy: Strategy | str = "avg",
+    strategy: str | Strategy | WordFunction = "avg",
     *,
     blank_lines: Literal["keep", "skip"] = "keep",
     strict: bool = False,
@@ -34,7 +34,8 @@ def embed(
     Args:
         sentences: Lines of text; words are what ``str.split()`` gives.
         encoder: Gives the vectors of word pieces, ``c`` wide.
-        strategy: Merges the pieces of a word: a name, ``package.module:function``, or an object.
+        strategy: Merges the pieces of a word: a name, ``package.module:function``, a function
+            ``(k, c) -> (c,)``, or a :class:`bert_tokemb.types.Strategy`.
         blank_lines: ``keep`` yields ``(0, c)`` for a line without words, ``skip`` nothing.
         strict: Refuse words that are unknown to the model, and words without pieces.
         counts: Counts up what has been yielded, for the caller to look at.
@@ -49,8 +50,11 @@ def embed(
         OddWordError: under ``strict``, at the first such word of a stretch of lines.
         TokembError: whatever the encoder, the strategy or the reader of ``sentences`` meets.
     """
-    if isinstance(strategy, str):
-        strategy = load_strategy(strategy)
+    if isinstance(sentences, str):
+        raise TypeError("sentences is a string: give an iterable of lines")
+    if blank_lines not in ("keep", "skip"):
+        raise ValueError(f"blank_lines is {blank_lines!r}: give 'keep' or 'skip'")
+    merging = load_strategy(strategy)
     counts = Counts() if counts is None else counts
     blank = np.zeros((0, encoder.width), encoder.dtype) if blank_lines == "keep" else None
     shelves: deque[Shelf] = deque()
@@ -68,10 +72,22 @@ def embed(
             yield from _clear(shelves.popleft(), counts, blank)
 
     for encoded in encoder.encode(batches()):
-        merged = strategy.merge(encoded.vectors, encoded.starts, encoded.counts)
+        merged = merging.merge(encoded.vectors, encoded.starts, encoded.counts)
+        _check(merged, encoded)
         _put(shelves[0], encoded, merged)
+        del encoded, merged  # before the next are made
         yield from finished()
     yield from finished()
+
+
+def _check(merged: FloatArray, encoded: Encoded) -> None:
+    """Rows equal words, whoever wrote the strategy."""
+    expected = (len(encoded.counts), encoded.vectors.shape[1])
+    if getattr(merged, "shape", None) != expected or merged.dtype != encoded.vectors.dtype:
+        raise StrategyError(
+            f"the strategy must return {encoded.vectors.dtype} of shape {expected}, and returned "
+            f"{getattr(merged, 'dtype', merged)} of shape {getattr(merged, 'shape', None)}"
+        )
 
 
 def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:

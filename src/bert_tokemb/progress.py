@@ -28,8 +28,10 @@ class Progress:
     def __init__(self, text: TextInput, counts: Counts, *, quiet: bool) -> None:
         self._text = text
         self._counts = counts
-        self._sizes: deque[int] = deque()
-        self._done = 0
+        # Where in the text some of the lines end, as (line, byte): few, so that a text that is
+        # mostly blank lines takes no memory here either.
+        self._marks: deque[tuple[int, int]] = deque()
+        self._step = (text.size or 0) // 500
         self._begin = self._drawn = time.monotonic()
         self._bar = tqdm(
             total=text.size,
@@ -37,27 +39,25 @@ class Progress:
             unit_scale=True,
             unit_divisor=1024,
             file=sys.stderr,
-            disable=True if quiet else None,
+            disable=True if quiet or sys.stderr is None else None,
             bar_format=None if text.size is None else "{l_bar}{bar}| {remaining} left{postfix}",
         )
 
     def __iter__(self) -> Iterator[str]:
-        before = 0
-        for line in self._text:
-            self._sizes.append(self._text.bytes_read - before)
-            before = self._text.bytes_read
+        marked = 0
+        for number, line in enumerate(self._text, 1):
+            if self._text.bytes_read - marked > self._step and not self._bar.disable:
+                marked = self._text.bytes_read
+                self._marks.append((number, marked))
             yield line
 
     def update(self) -> None:
-        """Count the lines that have come out since the last call."""
+        """Draw how far the lines reach that have come out."""
         if self._bar.disable:
-            self._sizes.clear()
             return
-        size = 0
-        while self._done < self._counts.lines:
-            size += self._sizes.popleft()
-            self._done += 1
-        self._bar.update(size)
+        while self._marks and self._marks[0][0] <= self._counts.lines:
+            _, done = self._marks.popleft()
+            self._bar.update(done - self._bar.n)
         now = time.monotonic()
         if now - self._drawn >= _EVERY:
             self._drawn = now
@@ -80,7 +80,7 @@ class Progress:
 
 def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: float) -> str:
     """Return the line that is told at the end."""
-    if not text.bytes_read:
+    if not counts.lines:
         return f"{text.name} is empty: wrote an empty list to {output}"
     told = (
         f"{_count(counts.sentences, 'sentence')}, {_count(counts.words, 'word')} -> {output} "

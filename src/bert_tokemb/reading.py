@@ -33,6 +33,8 @@ class TextInput:
         self.name = "standard input" if name == "-" else name
         self.bytes_read = 0
         """Bytes of the lines yielded so far."""
+        if name == "-" and sys.stdin is None:
+            raise InputError("cannot read standard input: it is closed")
         try:
             self._file: BinaryIO = (
                 sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 - closed by __exit__
@@ -56,6 +58,8 @@ class TextInput:
             start, self.bytes_read = self.bytes_read, self.bytes_read + len(line)
             if number == 1:
                 line, start = _without_mark(line, start)
+                if not line:
+                    return
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -117,34 +117,41 @@ class PerWord:
         for j, (start, count) in enumerate(zip(starts, counts, strict=True)):
             if count:
                 # A copy: what the function does to its argument is its own affair.
-                result = np.asarray(self._function(vectors[start : start + count].copy()))
-                if result.shape != (width,) or result.dtype.kind not in "fiu":
-                    raise StrategyError(
-                        f"strategy {self._name} must return {width} numbers for {count} x {width}, "
-                        f"and returned {result.dtype} of shape {result.shape}"
-                    )
-                merged[j] = result
+                result = self._function(vectors[start : start + count].copy())
+                merged[j] = self._checked(result, count, width)
         return merged
 
+    def _checked(self, result: Any, count: int, width: int) -> FloatArray:
+        try:
+            values = np.asarray(result)
+        except ValueError:  # a ragged list
+            values = np.empty(0, object)
+        if values.shape != (width,) or values.dtype.kind not in "fiu":
+            raise StrategyError(
+                f"strategy {self._name} must return {width} numbers for {count} x {width}, and "
+                f"returned {type(result).__name__} of shape {values.shape}"
+            )
+        return values
 
-def load_strategy(name: str) -> Strategy:
+
+def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:
     """Find a strategy by its installed name, or by ``package.module:function``.
+
+    A plain function of one word is made a strategy, and one that is one already is left so.
 
     Raises:
         UsageError: there is none, or it is nothing that can be called.
     """
-    if ":" in name:
-        # A plug-in of five lines lies in the working directory. Last, so that it hides nothing.
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)
-        found = _import(name)
-    else:
-        found = _installed(name)
+    found: Any = strategy
+    if isinstance(strategy, str):
+        found = _by_path(strategy) if ":" in strategy else _installed(strategy)
+    if isinstance(found, type) or not (hasattr(found, "merge") or callable(found)):
+        what = "a class" if isinstance(found, type) else type(found).__name__
+        raise UsageError(f"strategy {strategy} is no function but {what}")
     if hasattr(found, "merge"):
-        strategy: Strategy = found
-        return strategy
-    if not callable(found):
-        raise UsageError(f"strategy {name} is no function but {type(found).__name__}")
+        merging: Strategy = found
+        return merging
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "__name__", repr(strategy))
     return PerWord(found, name)
 
 
@@ -155,7 +162,8 @@ def strategy_names() -> list[str]:
 
 def _installed(name: str) -> Any:
     # The same distribution may be found twice, say installed and in the source tree.
-    points: set[str] = {point.value for point in entry_points(group=GROUP, name=name)}
+    found = entry_points(group=GROUP, name=name)
+    points: set[str] = {f"{point.module}:{point.attr}" for point in found}
     if not points:
         raise UsageError(
             f"no strategy {name}; there are {', '.join(strategy_names())}, and "
@@ -169,9 +177,16 @@ def _installed(name: str) -> Any:
     return _import(points.pop())
 
 
+def _by_path(path: str) -> Any:
+    # A plug-in of five lines lies in the working directory. Last, so that it hides nothing.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    return _import(path)
+
+
 def _import(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
+    if not module_name or module_name.startswith(".") or not attribute:
         raise UsageError(f"no strategy {path}: write package.module:function")
     try:
         found: Any = importlib.import_module(module_name)

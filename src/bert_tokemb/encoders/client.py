@@ -5,6 +5,8 @@ The package bert-serving-client 1.10.0 speaks the protocol. What it does not do 
 * ``fetch()`` ignores the client's time-out and waits for ever, so the socket is polled first;
 * after a time-out the late reply stays in the client, so a connection that timed out is closed
   and never used again;
+* sending waits for ever when the peer has hung up, as one does that is no server or whose ports
+  were swapped, so that it is given a limit too;
 * a reply to a request it does not know raises ``KeyError``, a damaged one whatever its parsing
   runs into;
 * its own checks wait without a limit and raise or warn: they are left out and done in
@@ -19,6 +21,7 @@ import math
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +38,7 @@ CLIENT_VERSION: str = __version__
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 _PATIENCE_FOR_CONFIG = 2.0  # seconds
+_PATIENCE_FOR_SENDING = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Connection:
         self._client = BertClient(
             address.host, address.port, address.port_out, ignore_all_checks=True
         )
+        self._client.sender.setsockopt(zmq.SNDTIMEO, _milliseconds(_PATIENCE_FOR_SENDING))
 
     def config(self, timeout: float) -> Mapping[str, Any] | None:
         """Return the server's settings, or None when it does not tell them in time.
@@ -107,8 +112,12 @@ class Connection:
         return None
 
     def send(self, texts: list[str]) -> int:
-        """Send sentences, none of them blank, and return the request's number at once."""
-        self._client.encode(texts, blocking=False)
+        """Send sentences, none of them blank, and return the request's number at once.
+
+        What nobody takes gets no reply, as what is lost on its way.
+        """
+        with suppress(TimeoutError):
+            self._client.encode(texts, blocking=False)
         return int(self._client.request_id)
 
     def receive(self, timeout: float) -> Reply | None:

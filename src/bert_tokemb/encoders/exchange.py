@@ -1,10 +1,11 @@
 """Requests under way with one server, answered or sent again, and never waited for in vain.
 
-A request is overdue when it is the oldest one unanswered and has been so for the time-out: the
-server works in order, so a younger request's time does not run while an older one is computed.
-What is overdue is sent again, with everything else unanswered, over a new connection, word for
-word as it was. When that has been tried often enough, :func:`_diagnose` finds out what is the
-matter.
+The oldest request is overdue when nothing at all has come for the time-out: the server computes
+one request after the other, so their times do not run side by side. What is unanswered is then
+sent again over a new connection, word for word as it was. When that has been tried often enough,
+:func:`_diagnose` finds out what is the matter.
+
+Few requests are under way at a time, so that one which is never answered is soon alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Request:
 
     texts: list[str]
     lines: Sequence[int]
-    """The line of the input that each text comes from; none for a question of our own."""
+    """The line of the input that each text comes from; none for the first question."""
     attempts: int
     """How many more times it may stay without an answer."""
     reply: Reply | None = None
@@ -68,7 +69,7 @@ class Exchange:
         self._connection = connection
         self._unanswered: dict[int, Request] = {}
         self._kind: tuple[int, np.dtype[Any]] | None = None  # width and type of all vectors
-        self._clock = 0.0  # when the oldest unanswered request became that
+        self._clock = 0.0  # since when nothing has come
 
     def send(
         self, texts: list[str], lines: Sequence[int] = (), *, attempts: int | None = None
@@ -101,11 +102,10 @@ class Exchange:
         self._connection.close()
 
     def _receive(self) -> bool:
-        """Store the next reply; return False when the oldest request is overdue."""
+        """Store the next reply; return False when none comes in time."""
         reply = self._connection.receive(self._clock + self._timeout - time.monotonic())
         if reply is None:
             return False
-        oldest = next(iter(self._unanswered))
         request = self._unanswered[reply.request]
         _check_shape(reply, request)
         kind = (reply.vectors.shape[2], reply.vectors.dtype)
@@ -114,8 +114,7 @@ class Exchange:
         self._kind = kind
         request.reply = reply
         del self._unanswered[reply.request]
-        if reply.request == oldest:
-            self._clock = time.monotonic()
+        self._clock = time.monotonic()
         return True
 
     def _send_again(self, nonsense: str) -> None:
@@ -146,6 +145,12 @@ class Exchange:
     def _give_up(self, request: Request, nonsense: str) -> NoReturn:
         if nonsense:
             raise ServerError(f"the server at {self._address} {nonsense}")
+        if not request.lines:
+            raise ServerError(
+                f"the server at {self._address} tells its settings but answers no request within "
+                f"{self._timeout:g} s: its worker has died, or it is busy; see what it logged and "
+                "restart it, or give a longer --timeout"
+            )
         with _closing(Connection(self._address)) as connection:
             _diagnose(connection, request, self._address, self._timeout)
 
@@ -196,7 +201,7 @@ def _diagnose(
             f"more: its worker has probably died over {where}; see what it logged, restart it, "
             "and look at these lines or give a longer --timeout"
         )
-    for text, line in zip(request.texts, request.lines, strict=False):
+    for text, line in zip(request.texts, request.lines, strict=True):
         if not _answers(connection, text, timeout):
             raise ServerError(
                 f"line {line}: the server at {address} answers other lines, but not this one "
@@ -232,8 +237,6 @@ def _lines(lines: Sequence[int]) -> str:
     >>> _lines(range(1, 60, 2))
     'lines 1, 3, 5, 7, 9, 11, 13, 15 and further ones up to 59'
     """
-    if not lines:
-        return "a question of this program"
     runs: list[list[int]] = []
     for line in sorted(lines):
         if runs and line == runs[-1][1] + 1:

@@ -11,7 +11,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from math import inf
 from types import TracebackType
 from typing import Any
 
@@ -35,9 +35,10 @@ _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``, which ``max_seq_len`` counts."""
 
 # Measured with the genuine server on two cores, 6 layers of 384, 2,001 real sentences sorted by
-# length: requests of 512 padded pieces took a tenth longer, 3,072 no less. 2,048 vectors 768
-# wide are 6 MB a reply.
+# length: requests of 512 padded pieces took a tenth longer than of 1,024 or 2,048, those of 3,072
+# no less. Replies wait in memory, so they are limited in bytes too.
 _BUDGET = Budget(pieces=2048, sentences=64)
+_LARGEST_REPLY = 4 << 20
 
 # Settings that decide vectors, tokens, or how batches are padded.
 _IDENTITY = (
@@ -74,11 +75,14 @@ class ServingEncoder:
         retries: How many times it is sent again.
 
     Raises:
+        ValueError: the time-out is no positive number, or the retries are negative.
         ServerError: nobody answers within 10 s, or the server was not started with
             ``-pooling_strategy NONE -show_tokens_to_client``.
     """
 
     def __init__(self, address: Address, *, timeout: float = 60.0, retries: int = 3) -> None:
+        if not 0 < timeout < inf or retries < 0:
+            raise ValueError(f"timeout {timeout} and retries {retries} cannot be meant")
         self._address = address
         connection, self._config = _first_contact(address)
         self._exchange = Exchange(address, connection, timeout, retries, self._check_unchanged)
@@ -97,7 +101,8 @@ class ServingEncoder:
         # The most pieces that one sentence was ever seen to come back with: no sentence with
         # fewer was cut. `-max_seq_len` is at least 4.
         self._longest_seen = self._fixed_length - _SPECIAL if self._fixed_length else 2
-        self._window = 2 * int(self._config.get("num_worker", 1)) + 2
+        # One computed, one waiting for each worker, one on its way.
+        self._window = 2 * int(self._config.get("num_worker", 1)) + 1
 
     @property
     def width(self) -> int:
@@ -113,7 +118,8 @@ class ServingEncoder:
     def budget(self) -> Budget:
         """What was measured to suit the server; never more than it takes undivided."""
         most = int(self._config.get("max_batch_size", _BUDGET.sentences))
-        return Budget(_BUDGET.pieces, min(_BUDGET.sentences, most))
+        pieces = _LARGEST_REPLY // (self._width * self._dtype.itemsize)
+        return Budget(min(_BUDGET.pieces, pieces), min(_BUDGET.sentences, most))
 
     def prepare(self, sentence: Sentence) -> ServingPrepared:
         """Split the words into basic tokens, and estimate the number of pieces."""
@@ -135,8 +141,8 @@ class ServingEncoder:
                 window.append((batch, self._send(batch)))
             if not window:
                 return
-            batch, request = window.popleft()
-            yield self._decode(batch, self._exchange.wait(request))
+            # No name here holds a reply while the caller works: each is some megabytes.
+            yield self._receive(*window.popleft())
 
     def close(self) -> None:
         """Drop the connection."""
@@ -156,6 +162,9 @@ class ServingEncoder:
     def _send(self, batch: Sequence[ServingPrepared]) -> Request:
         texts = [_as_text(prepared.sentence.words) for prepared in batch]
         return self._exchange.send(texts, [prepared.sentence.line for prepared in batch])
+
+    def _receive(self, batch: Sequence[ServingPrepared], request: Request) -> Encoded:
+        return self._decode(batch, self._exchange.wait(request))
 
     def _decode(self, batch: Sequence[ServingPrepared], reply: Reply) -> Encoded:
         """Tell which of the reply's vectors belong to which word."""
@@ -196,12 +205,13 @@ class ServingEncoder:
         Returns:
             The pieces of each word, and whether they are known rather than guessed.
         """
-        if len(pieces) < sum(map(_surely_a_piece, chain.from_iterable(prepared.tokens))):
-            raise self._too_long(prepared, pieces)
         sentence = prepared.sentence
+        may_be_cut = len(pieces) >= self._longest_seen
+        if may_be_cut and len(pieces) < _least_pieces(prepared):
+            raise self._too_long(prepared, pieces)
         doubtful = [j for j, word in enumerate(sentence.words) if not word.isascii()]
         texts = [_as_text([sentence.words[j]]) for j in doubtful]
-        if len(pieces) >= self._longest_seen:
+        if may_be_cut:
             # With something behind it, it comes back longer wherever the limit allows that.
             texts.append(_as_text([*sentence.words, HARMLESS]))
         answers = self._ask(texts, sentence.line)
@@ -229,7 +239,7 @@ class ServingEncoder:
         return answers
 
     def _too_long(self, prepared: ServingPrepared, pieces: Sequence[str]) -> SentenceTooLongError:
-        line, words = prepared.sentence.line, len(prepared.sentence.words)
+        line, n = prepared.sentence.line, len(prepared.sentence.words)
         if self._fixed_length:
             limit = f"-max_seq_len {self._fixed_length} less [CLS] and [SEP]"
             remedy = "start the server with a larger -max_seq_len, or split the line"
@@ -237,8 +247,8 @@ class ServingEncoder:
             limit = "the model's own limit less [CLS] and [SEP]"
             remedy = "split the line"
         return SentenceTooLongError(
-            f"line {line}: its {words} words have more than the {len(pieces)} word pieces that "
-            f"the server takes ({limit}); {remedy}"
+            f"line {line}, of {n} word{'s' * (n != 1)}, has more than the {len(pieces)} word "
+            f"pieces that the server takes ({limit}); {remedy}"
         )
 
     def _check_unchanged(self, config: Mapping[str, Any]) -> None:
@@ -342,14 +352,18 @@ def _as_text(words: Sequence[str]) -> str:
     return " ".join("| | |" if word == "|||" else word for word in words)
 
 
-def _surely_a_piece(token: str) -> bool:
-    """Tell whether every server has at least one piece for a basic token.
+def _least_pieces(prepared: ServingPrepared) -> int:
+    """Count the pieces that every server must have for a sentence: one for each basic token.
 
-    Its characters were assigned by Unicode 3.2 (2002), so that no server's table is too old
-    for them and makes the server delete them.
+    Only words count whose characters were all assigned by Unicode 3.2 (2002). A newer one may
+    be deleted by the server, alone or from between two tokens of ours that are one of its own.
     """
     category = unicodedata.ucd_3_2_0.category
-    return token.isascii() or not any(category(char).startswith("C") for char in token)
+    return sum(
+        len(tokens)
+        for word, tokens in zip(prepared.sentence.words, prepared.tokens, strict=True)
+        if word.isascii() or not any(category(char).startswith("C") for char in word)
+    )
 
 
 def _estimate(tokens: Iterable[Sequence[str]]) -> int:

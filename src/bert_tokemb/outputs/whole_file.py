@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -18,6 +19,8 @@ __all__ = ["WholeFile"]
 # sentence, is written from where it lies: copying it first was measured to cost a third.
 _SMALL = 1 << 13
 _BUFFER = 1 << 17
+# A name may have 255 bytes in most file systems.
+_LONGEST_NAME = 255
 
 
 class WholeFile:
@@ -25,8 +28,8 @@ class WholeFile:
 
     The bytes go into ``.NAME.partial-*`` beside it and are put to disk and renamed at the end
     of the block. An older file stays until then, and for good when the block raises. A link is
-    followed. What is no regular file (``/dev/null``, a pipe) cannot be replaced and is written
-    to directly.
+    followed, and an older file's permissions are kept. What is no regular file (``/dev/null``,
+    a pipe) cannot be replaced and is written to directly.
 
     Raises:
         OutputError: it cannot be written, whatever the reason that the system gives.
@@ -39,26 +42,25 @@ class WholeFile:
         self.size = 0
         """Bytes written so far."""
         with self._telling():
-            if not self._target.exists() or self._target.is_file():
-                self._partial = self._target.with_name(
-                    f".{self._target.name}.partial-{secrets.token_hex(4)}"
-                )
-            self._file: FileIO = (
-                self._partial.open("xb", buffering=0)
-                if self._partial
-                else self._target.open("wb", buffering=0)
-            )
+            older = _status(name)
+            if older is None or stat.S_ISREG(older.st_mode):
+                self._partial = self._target.with_name(_partial_name(self._target.name))
+                self._file = FileIO(self._partial, "x")
+            else:
+                # By its given name: a pipe behind /dev/fd has no other.
+                self._file = FileIO(name, "w")
+        self._mode = older and stat.S_IMODE(older.st_mode)
         self._gathered = bytearray()
 
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size >= _SMALL or len(self._gathered) >= _BUFFER:
-            self._flush()
         if size >= _SMALL:
-            self._write(data)
+            self._write(self._gathered, data)
         else:
             self._gathered += data
+            if len(self._gathered) >= _BUFFER:
+                self._write(self._gathered)
         self.size += size
         return size
 
@@ -78,9 +80,11 @@ class WholeFile:
             self._discard()
 
     def _finish(self) -> None:
-        self._flush()
+        self._write(self._gathered)
         with self._telling():
             if self._partial:
+                if self._mode is not None:
+                    os.fchmod(self._file.fileno(), self._mode)
                 os.fsync(self._file.fileno())
                 self._file.close()
                 self._partial.replace(self._target)
@@ -93,19 +97,20 @@ class WholeFile:
             with suppress(OSError):
                 self._partial.unlink()
 
-    def _flush(self) -> None:
-        if self._gathered:
-            self._write(self._gathered)
-            self._gathered = bytearray()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        left = memoryview(data).cast("B")
+    def _write(self, *parts: bytes | bytearray | memoryview) -> None:
+        """Write the parts in one system call, if it takes them all, and empty the gathered."""
+        left = [memoryview(part).cast("B") for part in parts]
         try:
             while left:
-                # A system call may write less than it is given, above 2 GiB always.
-                left = left[self._file.write(left) :]
+                written = os.writev(self._file.fileno(), left)
+                while left and written >= len(left[0]):
+                    written -= len(left.pop(0))
+                if left:
+                    # It may write less than it is given, above 2 GiB always.
+                    left[0] = left[0][written:]
         except OSError as error:
             raise self._failure(error) from error
+        self._gathered = bytearray()
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self._name}: {error.strerror or error}")
@@ -116,3 +121,21 @@ class WholeFile:
             yield
         except OSError as error:
             raise self._failure(error) from error
+
+
+def _status(name: str) -> os.stat_result | None:
+    try:
+        return Path(name).stat()
+    except FileNotFoundError:
+        return None
+
+
+def _partial_name(name: str) -> str:
+    """Make up a name that nobody has yet, as long as a name may be.
+
+    >>> _partial_name("output.pkl")[:-8], len(_partial_name("x" * 255))
+    ('.output.pkl.partial-', 255)
+    """
+    end = f".partial-{secrets.token_hex(4)}"
+    start = os.fsencode(name)[: _LONGEST_NAME - len(end) - 1]
+    return f".{os.fsdecode(start)}{end}"

@@ -1,0 +1,180 @@
+"""How quick the client is when the server takes no time, and where its time goes.
+
+python benchmarks/client.py [TEXT] [--strategy avg|last] [--rounds N] [--folder FOLDER]
+
+The stand-in server answers with vectors that lie ready, 768 wide, from a process of its own. It
+shares the machine with the client and moves every byte that the client gets, so that waiting
+for it is part of the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from bert_serving.client import BertClient
+from common import (
+    Stopwatch,
+    memory,
+    much_text,
+    scratch,
+    stand_in,
+    take_turns,
+    tell,
+)
+
+from bert_tokemb import Address, Counts, ServingEncoder, embed, load_strategy
+from bert_tokemb.outputs.pickle import PickleOutput
+from bert_tokemb.outputs.whole_file import WholeFile
+from bert_tokemb.progress import Progress
+from bert_tokemb.reading import TextInput
+from bert_tokemb.types import Encoded, FloatArray, IntArray, Strategy
+from support.seed import MERGES, seed_embed
+
+WIDTH = 768
+LONGEST = 512
+
+READING = "reading lines"
+PREPARING = "preparing: basic tokens, length"
+BATCHING = "splitting into words, look-ahead, batches"
+SENDING = "sending requests"
+WAITING = "waiting for a reply"
+RECEIVING = "receiving it"
+PARSING = "parsing and checking it"
+ALIGNING = "aligning pieces with words"
+MERGING = "merging"
+CUTTING = "cutting into sentences, counting"
+WRITING = "writing"
+PROGRESS = "progress"
+LABELS = (
+    *(READING, BATCHING, PREPARING, SENDING, WAITING, RECEIVING, PARSING),
+    *(ALIGNING, MERGING, CUTTING, WRITING, PROGRESS, Stopwatch.REST),
+)
+
+
+def ours(
+    text: Path, strategy: str, address: Address, output: Path, watch: Stopwatch | None = None
+) -> Counts:
+    """Embed the text with the parts of ``bert-tokemb embed``, put together as it does."""
+    counts = Counts()
+    merging = load_strategy(strategy)
+    with (
+        TextInput(str(text)) as source,
+        WholeFile(str(output)) as file,
+        ServingEncoder(address) as encoder,
+        Progress(source, counts, quiet=True) as progress,
+    ):
+        pickled = PickleOutput(file)
+        lines, write, update = iter(progress), pickled.write, progress.update
+        if watch:
+            time_encoder(encoder, watch)
+            lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
+            write, update = watch.wrap(write, WRITING), watch.wrap(update, PROGRESS)
+        arrays = embed(lines, encoder, merging, counts=counts)
+        for array in watch.iterate(arrays, CUTTING) if watch else arrays:
+            write(array)
+            update()
+        pickled.end()
+    return counts
+
+
+class Timed:
+    """A strategy whose merging is timed."""
+
+    def __init__(self, strategy: Strategy, watch: Stopwatch) -> None:
+        self._merge = watch.wrap(strategy.merge, MERGING)
+
+    def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
+        """Merge as the strategy does."""
+        return self._merge(vectors, starts, counts)
+
+
+def time_encoder(encoder: ServingEncoder, watch: Stopwatch) -> None:
+    """Put a stopwatch at the encoder's seams, the private ones too."""
+    encode, exchange = encoder.encode, encoder._exchange
+    receiver = exchange._connection._client.receiver
+
+    def timed_encode(batches: Iterator[Sequence]) -> Iterator[Encoded]:
+        return encode(watch.iterate(batches, BATCHING))
+
+    encoder.encode = timed_encode
+    encoder.prepare = watch.wrap(encoder.prepare, PREPARING)
+    encoder._send = watch.wrap(encoder._send, SENDING)
+    encoder._decode = watch.wrap(encoder._decode, ALIGNING)
+    exchange.wait = watch.wrap(exchange.wait, PARSING)
+    receiver.poll = watch.wrap(receiver.poll, WAITING)
+    receiver.recv_multipart = watch.wrap(receiver.recv_multipart, RECEIVING)
+
+
+def command(text: Path, strategy: str, address: Address, output: Path) -> None:
+    """Run the whole command, Python's start included."""
+    program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet", "-o", output]
+    subprocess.run([*program, "--strategy", strategy, "--server", str(address)], check=True)
+
+
+def seeds(text: Path, strategy: str, address: Address, output: Path) -> None:
+    """Embed the text the seed's way, and dump the list."""
+    lines = text.read_text("utf-8").split("\n")[:-1]
+    ports = (address.host, address.port, address.port_out)
+    with BertClient(*ports, check_length=False) as client, output.open("wb") as file:
+        pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where to write; default: in memory")
+    options = parser.parse_args()
+    lines = much_text(options.text)
+    with scratch(options.folder or memory()) as folder, stand_in(WIDTH, LONGEST) as server:
+        host, port, port_out = server.split(":")
+        address = Address(host, int(port), int(port_out))
+        text, output = folder / "text", folder / "output.pkl"
+        text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        arguments = (text, options.strategy, address, output)
+        counts = ours(*arguments)  # a warm-up
+        ways = {
+            "in this process": partial(ours, *arguments),
+            "the whole command": partial(command, *arguments),
+            "the seed's method": partial(seeds, *arguments),
+        }
+        seconds = take_turns(options.rounds, ways)
+        watch = Stopwatch()
+        ours(*arguments, watch)
+        watch.stop()
+    ratio = seconds["the seed's method"] / seconds["in this process"]
+    tell(
+        f"{ratio:.1f} x the seed's words/s; {counts.sentences:,} sentences, {counts.words:,} "
+        f"words, {WIDTH} wide, {options.strategy}, median of {options.rounds}",
+        [
+            (name, f"{counts.words / taken:,.0f} words/s", f"{taken:.2f} s")
+            for name, taken in seconds.items()
+        ],
+    )
+    wall, cpu = sum(watch.wall.values()), sum(watch.cpu.values())
+    tell(
+        f"Where the time goes, in this process: {wall:.2f} s, and {cpu:.2f} s of the processor "
+        "in its main thread",
+        [
+            (
+                label,
+                f"{watch.wall[label] / wall:.1%}",
+                f"{watch.wall[label]:.2f} s",
+                f"{watch.cpu[label] / cpu:.1%}",
+                f"{watch.cpu[label]:.2f} s",
+            )
+            for label in LABELS
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

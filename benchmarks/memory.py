@@ -1,0 +1,90 @@
+"""Whether the command's peak memory depends on the length of the text.
+
+python benchmarks/memory.py [--width N] [--copies N N] [--words N ...]
+
+The real command runs against a stand-in server, over few and over many copies of a text whose
+vectors alone are larger than the look-ahead; with short lines, and with long ones. Its peak is
+what the system tells when it has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from common import disk, scratch, stand_in, tell
+
+from bert_tokemb.pipeline import LOOK_AHEAD
+
+LONGEST = 2048  # pieces, more than a line of 400 words has
+VOCABULARY = 20_000
+ASKED = 0.10
+
+
+def write_copies(path: Path, copies: int, words: int, width: int) -> int:
+    """Write a text of lines of ``words`` words, so many times; return the bytes of its vectors."""
+    draw = random.Random(0)  # noqa: S311 - no secret
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    vocabulary = ["".join(draw.choices(letters, k=2 + i % 9)) for i in range(VOCABULARY)]
+    lines = LOOK_AHEAD // (words * width * 4) + 1
+    text = "".join(" ".join(draw.choices(vocabulary, k=words)) + "\n" for _ in range(lines))
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(copies):
+            file.write(text)
+    return copies * lines * words * width * 4
+
+
+def peak_of_command(text: Path, output: Path, server: str) -> int:
+    """Run the command, and return the most memory that it had, in kB."""
+    program = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", output, "--quiet"]
+    child = subprocess.Popen([*program, "--server", server])
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, child.returncode
+    # A child begins with its parent's peak.
+    assert usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--copies", type=int, nargs=2, default=[10, 100], metavar="N")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--words", type=int, nargs="+", default=[12, 400], help="in a line")
+    options = parser.parse_args()
+    for words in options.words:
+        peaks, sizes = defaultdict(list), {}
+        for _ in range(options.rounds):
+            for copies in options.copies:
+                with scratch(disk()) as folder, stand_in(options.width, LONGEST) as server:
+                    text, output = folder / "text", folder / "output.pkl"
+                    sizes[copies] = write_copies(text, copies, words, options.width)
+                    peaks[copies].append(peak_of_command(text, output, server))
+        few, many = (median(peaks[copies]) for copies in options.copies)
+        tell(
+            f"{many / few - 1:+.1%} of peak memory (asked: within {ASKED:.0%}) from "
+            f"{options.copies[0]} to {options.copies[1]} copies; {words} words a line, "
+            f"{options.width} wide, median of {options.rounds}",
+            [("", "peak", "least", "most", "vectors written")]
+            + [
+                (
+                    f"{copies} copies",
+                    *(f"{f(peaks[copies]) / 1024:.1f} MiB" for f in (median, min, max)),
+                    f"{sizes[copies] / 1e9:.2f} GB",
+                )
+                for copies in options.copies
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""How quickly vectors become a pickle: our stream against ``pickle.dump``, on tmpfs.
+
+python benchmarks/pickling.py [TEXT] [--megabytes N] [--rounds N]
+
+Sentences as long as those of TEXT, 768 wide, float32. A plain write of the same bytes stands
+beside them: what the file system gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import pickle
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from common import memory, much_text, scratch, seconds_of, take_turns, tell
+
+from bert_tokemb.outputs.pickle import PickleOutput
+from bert_tokemb.outputs.whole_file import WholeFile
+
+FLOOR = 2.0
+WIDTH = 768
+CHUNK = 1 << 20
+
+
+def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
+    """Return arrays of ``size`` bytes in all, cut out of batches as the pipeline cuts them."""
+    random = np.random.default_rng(0)
+    batch, start, arrays, used = np.empty((0, WIDTH), np.float32), 0, [], 0
+    for length in cycle(lengths):
+        if used >= size:
+            return arrays
+        if start + length > len(batch):
+            batch, start = random.random((max(length, 2048), WIDTH), np.float32), 0
+        arrays.append(batch[start : start + length])
+        start, used = start + length, used + arrays[-1].nbytes
+    return arrays
+
+
+def stream(arrays: Sequence[np.ndarray], path: Path) -> None:
+    """Write as the command does."""
+    with WholeFile(str(path)) as file:
+        output = PickleOutput(file)
+        for array in arrays:
+            output.write(array)
+        output.end()
+
+
+def dump(protocol: int) -> Callable[[Sequence[np.ndarray], Path], None]:
+    """Make a writer of ``pickle.dump``."""
+
+    def write(arrays: Sequence[np.ndarray], path: Path) -> None:
+        with path.open("wb") as file:
+            pickle.dump(arrays, file, protocol)
+
+    return write
+
+
+def raw(size: int) -> Callable[[Sequence[np.ndarray], Path], None]:
+    """Make a writer of ``size`` bytes that no array is asked for."""
+    block = memoryview(np.random.default_rng(0).bytes(CHUNK))
+
+    def write(arrays: Sequence[np.ndarray], path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(size // CHUNK):
+                file.write(block)
+
+    return write
+
+
+def in_a_child(way: Callable[[], None]) -> float:
+    """Measure in a process of its own.
+
+    ``pickle.dump`` keeps a copy of every array until it ends: how long that takes depends on
+    what the process had allocated before, and a program dumps its list once.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(seconds_of(way)))
+    child.start()
+    seconds = receiver.recv()
+    child.join()
+    return seconds
+
+
+def same(arrays: Sequence[np.ndarray], path: Path) -> bool:
+    """Tell whether a file holds these arrays."""
+    with path.open("rb") as file:
+        loaded = pickle.load(file)
+    return len(loaded) == len(arrays) and all(
+        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(arrays, loaded, strict=True)
+    )
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    lengths = [len(line.split()) for line in much_text(options.text)]
+    arrays = sentences(lengths, options.megabytes * 10**6)
+    size = sum(array.nbytes for array in arrays)
+    ways = {"ours": stream, "protocol 4": dump(4), "protocol 5": dump(5), "plain write": raw(size)}
+    with scratch(memory()) as folder:
+        path = folder / "list.pkl"
+
+        def into_a_new_file(way: Callable[[], None]) -> float:
+            path.unlink(missing_ok=True)
+            return in_a_child(way)
+
+        seconds = take_turns(
+            options.rounds,
+            {name: partial(way, arrays, path) for name, way in ways.items()},
+            into_a_new_file,
+        )
+        for way in ("ours", "protocol 4"):
+            ways[way](arrays, path)
+            assert same(arrays, path), way
+    ratio = seconds["protocol 4"] / seconds["ours"]
+    tell(
+        f"{ratio:.2f} x pickle.dump with protocol 4 (asked: {FLOOR:g}); {len(arrays):,} arrays, "
+        f"{size / 1e6:,.0f} MB, median of {options.rounds}",
+        [
+            (name, f"{seconds['protocol 4'] / taken:.2f} x", f"{size / taken / 1e9:.2f} GB/s")
+            for name, taken in seconds.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""How much quicker than the seed's method a real text goes through a genuine server.
+
+python benchmarks/server.py [TEXT] [--strategy avg|last] [--rounds N]
+
+Both sides ask the same bert-serving-server (CPU, ``-max_seq_len NONE``, all-MiniLM-L6-v2) for
+the same lines, in turns, and pickle what they get into a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from bert_serving.client import BertClient
+from common import disk, scratch, some_text, take_turns, tell
+
+from bert_tokemb import Address, ServingEncoder, embed
+from bert_tokemb.outputs.pickle import PickleOutput
+from bert_tokemb.outputs.whole_file import WholeFile
+from support.genuine import GenuineServer, make_model
+from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
+from support.seed import MERGES, seed_embed
+
+FLOOR = 2.5
+WARM_UP = 200  # lines
+
+
+@contextmanager
+def genuine_server() -> Iterator[Address]:
+    """Run the genuine server with the weights of all-MiniLM-L6-v2; yield its address."""
+    options = ("-pooling_strategy", "NONE", "-show_tokens_to_client", "-max_seq_len", "NONE")
+    with tempfile.TemporaryDirectory() as made:
+        weights = Path(made) / "weights.npz"
+        np.savez(weights, **as_tensorflow(minilm_weights()))
+        model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
+        with GenuineServer("-model_dir", model, *options) as server:
+            yield server.address
+
+
+def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
+    """Embed the lines, written as they come."""
+    with WholeFile(str(path)) as file, ServingEncoder(address) as encoder:
+        output = PickleOutput(file)
+        for array in embed(lines, encoder, strategy):
+            output.write(array)
+        output.end()
+
+
+def seeds(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
+    """Embed the lines the seed's way, and dump the list."""
+    ports = (address.host, address.port, address.port_out)
+    with BertClient(*ports, check_length=False) as client, path.open("wb") as file:
+        pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
+
+
+def measure(lines: Sequence[str], strategy: str, rounds: int) -> dict[str, float]:
+    """Return the median seconds of both, having found that they give the same."""
+    with genuine_server() as address, scratch(disk()) as folder:
+        files = {"ours": folder / "ours.pkl", "seed": folder / "seed.pkl"}
+        ways = {"ours": ours, "seed": seeds}
+        for name, way in ways.items():
+            way(address, lines[:WARM_UP], strategy, files[name])
+        seconds = take_turns(
+            rounds,
+            {
+                name: partial(way, address, lines, strategy, files[name])
+                for name, way in ways.items()
+            },
+        )
+        compare(*(pickle.loads(path.read_bytes()) for path in files.values()))
+    return seconds
+
+
+def compare(our_arrays: list[np.ndarray], seeds_arrays: list[np.ndarray]) -> None:
+    """Say whether both gave the same vectors."""
+    pairs = list(zip(our_arrays, seeds_arrays, strict=True))
+    same = [(a, b) for a, b in pairs if a.shape == b.shape]
+    worst = max(float(np.abs(a - b).max()) for a, b in same)
+    lost = sum(len(a) - len(b) for a, b in pairs)
+    print(
+        f"{len(same)} of {len(pairs)} sentences have as many rows in both, and differ by "
+        f"{worst:.1e} at most; in the others the seed's method loses {lost} words"
+    )
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    lines = some_text(options.text)
+    seconds = measure(lines, options.strategy, options.rounds)
+    ratio = seconds["seed"] / seconds["ours"]
+    tell(
+        f"{ratio:.2f} x the seed's sentences/s (asked: {FLOOR}); "
+        f"{len(lines):,} sentences, {options.strategy}, median of {options.rounds}",
+        [
+            (name, f"{len(lines) / taken:,.1f} sentences/s", f"{taken:.1f} s")
+            for name, taken in seconds.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

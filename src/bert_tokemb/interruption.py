@@ -1,0 +1,52 @@
+"""Ctrl-C and termination signals, obeyed from the first moment on.
+
+Imports next to nothing, so that the handlers are there before anything slow is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+__all__ = ["Interrupted", "ignore_signals", "raise_on_signals"]
+
+# Windows has no SIGHUP.
+_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end; no Exception, so that nobody takes it for an error."""
+
+    def __init__(self, signum: int) -> None:
+        self.signal = signal.Signals(signum)
+        self.exit_code = 128 + signum
+
+
+def raise_on_signals() -> None:
+    """Raise :class:`Interrupted` where the program is when a signal comes.
+
+    Who started the process with a signal ignored, as ``nohup`` and a script's ``&`` do, wants
+    it ignored: it stays so.
+    """
+    for signum in _SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _raise)
+
+
+def ignore_signals() -> None:
+    """From here on it is too late to be stopped: what was asked for is done."""
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    # Asked again while the first is being obeyed: no more tidying up.
+    for other in _SIGNALS:
+        if signal.getsignal(other) is _raise:
+            signal.signal(other, _exit)
+    raise Interrupted(signum)
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    os._exit(128 + signum)
