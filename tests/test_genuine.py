@@ -236,7 +236,7 @@ def test_a_wrongly_started_server_is_refused(
     assert f"was started without {missing}," in done.stderr
     assert (
         f"bert-serving-start -model_dir {uncased_model} -pooling_strategy NONE "
-        f"-show_tokens_to_client -max_seq_len 25 -port {server.address.port} "
+        f"-show_tokens_to_client -max_seq_len NONE -cpu -port {server.address.port} "
         f"-port_out {server.address.port_out}"
     ) in done.stderr
     assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ LEVELS = [
     {"progress", "pipeline"},
     {"encoders.serving", "outputs.pickle", "outputs.whole_file", "strategies", "batching"},
     {"encoders.exchange"},
+    {"encoders.contact"},
     {"encoders.client"},
     {"alignment", "reading"},
     {"wordpiece"},

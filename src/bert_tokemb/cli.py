@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -141,45 +141,24 @@ def cli() -> None:
     help="Refuse unknown words and words without pieces, instead of counting them.",
 )
 @_option("--quiet/--no-quiet", help="Tell nothing but errors.")
-def embed(
-    input_name: str,
-    output_name: str,
-    strategy: str,
-    server: Address,
-    timeout: float,
-    retries: int,
-    blank_lines: Any,
-    strict: bool,
-    quiet: bool,
-) -> Callable[[], None]:
+def embed(**options: Any) -> Callable[[], None]:
     """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
 
     The output is a pickled list of float arrays, one for each line: one row for each
     white-space separated word, as wide as the model.
     """
-    return partial(
-        _embed,
-        input_name,
-        output_name,
-        strategy,
-        server,
-        timeout,
-        retries,
-        blank_lines=blank_lines,
-        strict=strict,
-        quiet=quiet,
-    )
+    return partial(_embed, **options)
 
 
 def _embed(
+    *,
     input_name: str,
     output_name: str,
     strategy: str,
     server: Address,
     timeout: float,
     retries: int,
-    *,
-    blank_lines: Any,
+    blank_lines: Literal["keep", "skip"],
     strict: bool,
     quiet: bool,
 ) -> None:

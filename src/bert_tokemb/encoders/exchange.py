@@ -11,7 +11,7 @@ Few requests are under way at a time, so that one which is never answered is soo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import ServerError
 from .client import Address, BadReplyError, Connection, Reply
+from .contact import check_unchanged
 
 __all__ = ["Exchange", "Request"]
 
@@ -50,8 +51,7 @@ class Exchange:
             subscription has reached it is lost.
         timeout: Seconds without an answer after which a request is sent again.
         retries: How many times it is sent again.
-        check: Called with the server's settings after each reconnection; raises
-            :class:`ServerError` when they are no longer what they were.
+        config: The server's settings, which it must still have after a reconnection.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Exchange:
         connection: Connection,
         timeout: float,
         retries: int,
-        check: Callable[[Mapping[str, Any]], None],
+        config: Mapping[str, Any],
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._attempts = retries + 1
-        self._check = check
+        self._config = config
         self._connection = connection
         self._unanswered: dict[int, Request] = {}
         self._kind: tuple[int, np.dtype[Any]] | None = None  # width and type of all vectors
@@ -139,7 +139,7 @@ class Exchange:
             return False
         if config is None:
             return False
-        self._check(config)
+        check_unchanged(self._address, self._config, config)
         return True
 
     def _give_up(self, request: Request, nonsense: str) -> NoReturn:

@@ -1,15 +1,14 @@
 """Piece vectors from a running bert-serving-server (bert-as-service 1.10).
 
-What the server must be told at its start, and what its replies mean, is decided here. Facts
-about it are from its source (``bert_serving/server``, version 1.10.0).
+What is sent, and what the replies mean, is decided here. Facts about the server are from its
+source (``bert_serving/server``, version 1.10.0).
 """
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
@@ -18,18 +17,14 @@ from typing import Any
 import numpy as np
 
 from ..alignment import align, align_closely, spell, unknown_words
-from ..errors import SentenceTooLongError, ServerError
+from ..errors import SentenceTooLongError
 from ..types import Budget, Encoded, Prepared, Sentence
 from ..wordpiece import basic_tokens
-from .client import CLIENT_VERSION, Address, BadReplyError, Connection, Reply
+from .client import Address, Reply
+from .contact import first_contact
 from .exchange import HARMLESS, Exchange, Request
 
-__all__ = ["Address", "ServingEncoder", "start_command"]
-
-_log = logging.getLogger(__name__)
-
-_FIRST_CONTACT = 4.0
-"""Seconds for each of the two steps of the first contact: is anyone there, is it the server."""
+__all__ = ["Address", "ServingEncoder"]
 
 _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``, which ``max_seq_len`` counts."""
@@ -39,24 +34,6 @@ _SPECIAL = 2
 # no less. Replies wait in memory, so they are limited in bytes too.
 _BUDGET = Budget(pieces=2048, sentences=64)
 _LARGEST_REPLY = 4 << 20
-
-# Settings that decide vectors, tokens, or how batches are padded.
-_IDENTITY = (
-    "model_dir",
-    "tuned_model_dir",
-    "ckpt_name",
-    "config_name",
-    "pooling_layer",
-    "pooling_strategy",
-    "max_seq_len",
-    "max_batch_size",
-    "fixed_embed_length",
-    "do_lower_case",
-    "mask_cls_sep",
-    "no_position_embeddings",
-    "show_tokens_to_client",
-    "fp16",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +61,8 @@ class ServingEncoder:
         if not 0 < timeout < inf or retries < 0:
             raise ValueError(f"timeout {timeout} and retries {retries} cannot be meant")
         self._address = address
-        connection, self._config = _first_contact(address)
-        self._exchange = Exchange(address, connection, timeout, retries, self._check_unchanged)
+        connection, self._config = first_contact(address)
+        self._exchange = Exchange(address, connection, timeout, retries, self._config)
         try:
             # The server does not tell its width. Asking shows too that its worker is alive:
             # once is enough, nothing was lost by a connection that has just been made.
@@ -169,26 +146,30 @@ class ServingEncoder:
     def _decode(self, batch: Sequence[ServingPrepared], reply: Reply) -> Encoded:
         """Tell which of the reply's vectors belong to which word."""
         b, t, c = reply.vectors.shape
-        starts: list[np.ndarray[Any, np.dtype[np.intp]]] = []
         counts: list[int] = []
         unknown: list[bool] = []
+        gaps: list[int] = []  # between a sentence's rows and all pieces before it
         inexact = 0
         self._longest_seen = max(self._longest_seen, max(map(len, reply.pieces)) - _SPECIAL)
+        before = 0
         for i, (prepared, pieces) in enumerate(zip(batch, reply.pieces, strict=True)):
             own = pieces[1:-1]
+            gaps.append(i * t + 1 - before)
+            before += len(own)
             aligned = align(prepared.tokens, own)
             if aligned is None:
                 aligned, exact = self._align_by_asking(prepared, own)
                 inexact += not exact
             counts += aligned
             unknown += unknown_words(own, aligned)
-            ends = np.cumsum(aligned)
-            starts.append(i * t + 1 + ends - aligned)
+        sentences = [prepared.sentence for prepared in batch]
+        pieces_of_words = np.array(counts, np.intp)
+        words = [len(sentence.words) for sentence in sentences]
         return Encoded(
-            sentences=[prepared.sentence for prepared in batch],
+            sentences=sentences,
             vectors=reply.vectors.reshape(b * t, c),
-            starts=np.concatenate(starts),
-            counts=np.asarray(counts, np.intp),
+            starts=np.cumsum(pieces_of_words) - pieces_of_words + np.repeat(gaps, words),
+            counts=pieces_of_words,
             unknown=np.asarray(unknown, np.bool_),
             inexact=inexact,
         )
@@ -249,94 +230,6 @@ class ServingEncoder:
         return SentenceTooLongError(
             f"line {line}, of {n} word{'s' * (n != 1)}, has more than the {len(pieces)} word "
             f"pieces that the server takes ({limit}); {remedy}"
-        )
-
-    def _check_unchanged(self, config: Mapping[str, Any]) -> None:
-        changed = [
-            f"{name} was {self._config.get(name)!r} and is {config.get(name)!r}"
-            for name in _IDENTITY
-            if config.get(name) != self._config.get(name)
-        ]
-        if changed:
-            raise ServerError(
-                f"the server at {self._address} came back as another one ({'; '.join(changed)}): "
-                "run the command again"
-            )
-
-
-def start_command(address: Address, config: Mapping[str, Any] | None = None) -> str:
-    """Return the command line that starts a server as it must be started.
-
-    >>> print(start_command(Address()).replace(" -max", "\\n-max"))
-    bert-serving-start -model_dir MODEL_DIR -pooling_strategy NONE -show_tokens_to_client
-    -max_seq_len NONE -port 5555 -port_out 5556
-    """
-    config = config or {}
-    lower = config.get("do_lower_case", True)
-    options = [
-        f"-model_dir {config.get('model_dir') or 'MODEL_DIR'}",
-        "-pooling_strategy NONE -show_tokens_to_client",
-        f"-max_seq_len {config.get('max_seq_len') or 'NONE'}",
-        *([] if lower else ["-cased_tokenization"]),
-        f"-port {address.port} -port_out {address.port_out}",
-    ]
-    return " ".join(["bert-serving-start", *options])
-
-
-def _first_contact(address: Address) -> tuple[Connection, Mapping[str, Any]]:
-    """Return a connection and the settings of a server that was found to be of use."""
-    try:
-        address.probe(_FIRST_CONTACT)
-    except (OSError, UnicodeError) as error:
-        raise ServerError(
-            f"no bert-serving-server at {address.host}, port {address.port} ({error}); "
-            f"start one with: {start_command(address)}"
-        ) from error
-    connection = Connection(address)
-    try:
-        config = _settings(connection, address)
-        _check_settings(address, config)
-    except BaseException:
-        connection.close()
-        raise
-    return connection, config
-
-
-def _settings(connection: Connection, address: Address) -> Mapping[str, Any]:
-    try:
-        config = connection.config(_FIRST_CONTACT)
-    except BadReplyError as error:
-        raise ServerError(
-            f"what listens at {address} is no bert-serving-server: it gave {error}"
-        ) from error
-    if config is None:
-        raise ServerError(
-            f"something listens at {address.host}, port {address.port}, but no bert-serving-server "
-            f"answers from port {address.port_out}: give the ports it was started with as --server "
-            "HOST:PORT:PORT_OUT, wait until it logs `all set, ready to serve request!`, restart it "
-            f"if its worker has died, or start one with: {start_command(address)}"
-        )
-    return config
-
-
-def _check_settings(address: Address, config: Mapping[str, Any]) -> None:
-    wrong = []
-    if config.get("pooling_strategy") != 0:
-        wrong.append("-pooling_strategy NONE")
-    if not config.get("show_tokens_to_client"):
-        wrong.append("-show_tokens_to_client")
-    if wrong:
-        raise ServerError(
-            f"the server at {address} was started without {' and '.join(wrong)}, so it gives no "
-            f"vectors of word pieces; start it with: {start_command(address, config)}"
-        )
-    if (version := config.get("server_version")) != CLIENT_VERSION:
-        _log.warning(
-            "the server at %s is version %s and its client here %s; they may not understand "
-            "each other",
-            address,
-            version,
-            CLIENT_VERSION,
         )
 
 

@@ -92,9 +92,12 @@ _STATE = pickle.TUPLE2 + _recall(_DTYPE) + pickle.NEWFALSE + pickle.BINBYTES8
 _SET_AND_APPEND = pickle.TUPLE + pickle.BUILD + pickle.APPEND
 
 
+# Everything of an array that comes before its bytes: rows, columns, size in bytes.
+_HEAD = struct.Struct(f"<{len(_ARRAY)}s c i c i {len(_STATE)}s Q")
+
+
 def _head(rows: int, columns: int, size: int) -> bytes:
-    """Everything of an array that comes before its bytes."""
-    return b"".join((_ARRAY, _int(rows), _int(columns), _STATE, struct.pack("<Q", size)))
+    return _HEAD.pack(_ARRAY, pickle.BININT, rows, pickle.BININT, columns, _STATE, size)
 
 
 class Writable(Protocol):

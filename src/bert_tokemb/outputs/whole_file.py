@@ -49,6 +49,7 @@ class WholeFile:
             else:
                 # By its given name: a pipe behind /dev/fd has no other.
                 self._file = FileIO(name, "w")
+        self._descriptor = self._file.fileno()
         self._mode = older and stat.S_IMODE(older.st_mode)
         self._gathered = bytearray()
 
@@ -84,8 +85,8 @@ class WholeFile:
         with self._telling():
             if self._partial:
                 if self._mode is not None:
-                    os.fchmod(self._file.fileno(), self._mode)
-                os.fsync(self._file.fileno())
+                    os.fchmod(self._descriptor, self._mode)
+                os.fsync(self._descriptor)
                 self._file.close()
                 self._partial.replace(self._target)
                 self._partial = None
@@ -102,7 +103,7 @@ class WholeFile:
         left = [memoryview(part).cast("B") for part in parts]
         try:
             while left:
-                written = os.writev(self._file.fileno(), left)
+                written = os.writev(self._descriptor, left)
                 while left and written >= len(left[0]):
                     written -= len(left.pop(0))
                 if left:
