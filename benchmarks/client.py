@@ -31,7 +31,6 @@ from common import (
 from bert_tokemb import Address, Counts, ServingEncoder, embed, load_strategy
 from bert_tokemb.outputs.pickle import PickleOutput
 from bert_tokemb.outputs.whole_file import WholeFile
-from bert_tokemb.progress import Progress
 from bert_tokemb.reading import TextInput
 from bert_tokemb.types import Encoded, FloatArray, IntArray, Strategy
 from support.seed import MERGES, seed_embed
@@ -50,10 +49,9 @@ ALIGNING = "aligning pieces with words"
 MERGING = "merging"
 CUTTING = "cutting into sentences, counting"
 WRITING = "writing"
-PROGRESS = "progress"
 LABELS = (
     *(READING, BATCHING, PREPARING, SENDING, WAITING, RECEIVING, PARSING),
-    *(ALIGNING, MERGING, CUTTING, WRITING, PROGRESS, Stopwatch.REST),
+    *(ALIGNING, MERGING, CUTTING, WRITING, Stopwatch.REST),
 )
 
 
@@ -67,18 +65,16 @@ def ours(
         TextInput(str(text)) as source,
         WholeFile(str(output)) as file,
         ServingEncoder(address) as encoder,
-        Progress(source, counts, quiet=True) as progress,
     ):
         pickled = PickleOutput(file)
-        lines, write, update = iter(progress), pickled.write, progress.update
+        lines, write = iter(source), pickled.write
         if watch:
             time_encoder(encoder, watch)
             lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
-            write, update = watch.wrap(write, WRITING), watch.wrap(update, PROGRESS)
+            write = watch.wrap(write, WRITING)
         arrays = embed(lines, encoder, merging, counts=counts)
         for array in watch.iterate(arrays, CUTTING) if watch else arrays:
             write(array)
-            update()
         pickled.end()
     return counts
 

@@ -237,7 +237,8 @@ def test_no_server(run: Command, text: Path, tmp_path: Path) -> None:
     done = run("embed", text, "-o", tmp_path / "out", "--server", address)
     assert time.monotonic() - begin < 10
     assert done.returncode == 3
-    assert f"no bert-serving-server at 127.0.0.1, port {address.port}" in done.stderr
+    ports = f"ports {address.port} and {address.port_out}"
+    assert f"no bert-serving-server at 127.0.0.1, {ports} (" in done.stderr
     assert "start one with: bert-serving-start" in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -285,7 +285,8 @@ def test_nobody_there() -> None:
     with pytest.raises(ServerError) as caught:
         ServingEncoder(address)
     message = str(caught.value)
-    assert f"no bert-serving-server at 127.0.0.1, port {address.port} " in message
+    ports = f"ports {address.port} and {address.port_out}"
+    assert f"no bert-serving-server at 127.0.0.1, {ports} (" in message
     assert f"-port {address.port} -port_out {address.port_out}" in message
     assert "bert-serving-start -model_dir" in message
 

@@ -182,14 +182,19 @@ def _embed(
         with (
             WholeFile(output_name) as file,
             ServingEncoder(server, timeout=timeout, retries=retries) as encoder,
-            Progress(text, counts, quiet=quiet) as lines,
+            Progress(text, quiet=quiet) as progress,
         ):
             output = PickleOutput(file)
-            for array in embed_sentences(
-                lines, encoder, merging, blank_lines=blank_lines, strict=strict, counts=counts
-            ):
+            arrays = embed_sentences(
+                text,
+                progress.watch(encoder),
+                merging,
+                blank_lines=blank_lines,
+                strict=strict,
+                counts=counts,
+            )
+            for array in arrays:
                 output.write(array)
-                lines.update()
             output.end()
         ignore_signals()
         if not quiet:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import Any, Generic
 
+import numpy as np
 from tqdm import tqdm
 
 from .reading import TextInput
-from .types import Counts
+from .types import Budget, Counts, Encoded, Encoder, P, Sentence
 
 __all__ = ["Progress", "summary"]
 
@@ -19,19 +20,13 @@ _EVERY = 0.2  # seconds between two looks of the bar
 
 
 class Progress:
-    """Yields the lines of a text, and draws how many of them have come out as arrays.
+    """Draws how much of a text has been encoded; a context manager.
 
-    The text is read ahead, so that the bytes read say little: a line counts when its array is
-    there. Nothing is drawn when standard error is no terminal.
+    Nothing is drawn when standard error is no terminal.
     """
 
-    def __init__(self, text: TextInput, counts: Counts, *, quiet: bool) -> None:
-        self._text = text
-        self._counts = counts
-        # Where in the text some of the lines end, as (line, byte): few, so that a text that is
-        # mostly blank lines takes no memory here either.
-        self._marks: deque[tuple[int, int]] = deque()
-        self._step = (text.size or 0) // 500
+    def __init__(self, text: TextInput, *, quiet: bool) -> None:
+        self._sentences = self._words = 0
         self._begin = self._drawn = time.monotonic()
         self._bar = tqdm(
             total=text.size,
@@ -43,28 +38,27 @@ class Progress:
             bar_format=None if text.size is None else "{l_bar}{bar}| {remaining} left{postfix}",
         )
 
-    def __iter__(self) -> Iterator[str]:
-        marked = 0
-        for number, line in enumerate(self._text, 1):
-            if self._text.bytes_read - marked > self._step and not self._bar.disable:
-                marked = self._text.bytes_read
-                self._marks.append((number, marked))
-            yield line
+    def watch(self, encoder: Encoder[P]) -> Encoder[P]:
+        """Return the encoder with an eye on it.
 
-    def update(self) -> None:
-        """Draw how far the lines reach that have come out."""
-        if self._bar.disable:
-            return
-        while self._marks and self._marks[0][0] <= self._counts.lines:
-            _, done = self._marks.popleft()
-            self._bar.update(done - self._bar.n)
+        Arrays leave the pipeline a stretch of lines at a time; here a batch is seen as soon as
+        it has been encoded.
+        """
+        return encoder if self._bar.disable else _Watched(encoder, self)
+
+    def see(self, encoded: Encoded) -> Encoded:
+        """Count a batch, and pass it on."""
+        sizes = (len(" ".join(s.words).encode()) + 1 for s in encoded.sentences)
+        self._bar.update(sum(sizes))
+        self._sentences += len(encoded.sentences)
+        self._words += len(encoded.counts)
         now = time.monotonic()
         if now - self._drawn >= _EVERY:
             self._drawn = now
-            rate = self._counts.words / (now - self._begin)
-            self._bar.set_postfix_str(
-                f"{self._counts.sentences:,} sentences, {rate:,.0f} words/s", refresh=False
-            )
+            rate = self._words / (now - self._begin)
+            told = f"{_count(self._sentences, 'sentence')}, {rate:,.0f} words/s"
+            self._bar.set_postfix_str(told, refresh=False)
+        return encoded
 
     def __enter__(self) -> Progress:
         return self
@@ -75,7 +69,35 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is None and self._bar.total is not None:
+            self._bar.update(self._bar.total - self._bar.n)  # blank lines, further white space
         self._bar.close()
+
+
+class _Watched(Generic[P]):
+    """An encoder whose results are seen as they pass."""
+
+    def __init__(self, encoder: Encoder[P], progress: Progress) -> None:
+        self._encoder = encoder
+        self._progress = progress
+
+    @property
+    def width(self) -> int:
+        return self._encoder.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._encoder.dtype
+
+    @property
+    def budget(self) -> Budget:
+        return self._encoder.budget
+
+    def prepare(self, sentence: Sentence) -> P:
+        return self._encoder.prepare(sentence)
+
+    def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
+        return map(self._progress.see, self._encoder.encode(batches))
 
 
 def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: float) -> str:

@@ -31,8 +31,6 @@ class TextInput:
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == "-" else name
-        self.bytes_read = 0
-        """Bytes of the lines yielded so far."""
         if name == "-" and sys.stdin is None:
             raise InputError("cannot read standard input: it is closed")
         try:
@@ -46,7 +44,7 @@ class TextInput:
         """Bytes in all, or None for what is no regular file."""
 
     def __iter__(self) -> Iterator[str]:
-        number = 0
+        number = offset = 0
         while True:
             try:
                 line = self._file.readline()
@@ -55,7 +53,7 @@ class TextInput:
             if not line:
                 return
             number += 1
-            start, self.bytes_read = self.bytes_read, self.bytes_read + len(line)
+            start, offset = offset, offset + len(line)
             if number == 1:
                 line, start = _without_mark(line, start)
                 if not line:

@@ -86,7 +86,8 @@ def first_contact(address: Address) -> tuple[Connection, Mapping[str, Any]]:
         address.probe(_FIRST_CONTACT)
     except (OSError, UnicodeError) as error:
         raise ServerError(
-            f"no bert-serving-server at {address.host}, port {address.port} ({error}); "
+            f"no bert-serving-server at {address.host}, ports {address.port} and "
+            f"{address.port_out} ({error}); "
             f"start one with: {start_command(address)}"
         ) from error
     connection = Connection(address)
