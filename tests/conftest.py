@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.genuine import GenuineServer, make_model
 from support.models import TINY, toy_vocabulary
@@ -16,6 +18,10 @@ from support.models import TINY, toy_vocabulary
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
 NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
+
+# How long an example takes, and how long it is looked for, says something of the machine only.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -51,14 +57,16 @@ def server_cased(cased_model: Path) -> Iterator[GenuineServer]:
         yield server
 
 
-@pytest.fixture
-def clean_environment() -> dict[str, str]:
-    """Return the environment without the variables that are options of ours."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("BERT_TOKEMB_")}
+@pytest.fixture(autouse=True)
+def no_options_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the developer has set; but not what is said to the tests."""
+    for name in list(os.environ):
+        if re.match(r"BERT_TOKEMB_(?!PYTHON_|TEST_)", name):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def run(clean_environment: dict[str, str]) -> Command:
+def run() -> Command:
     """Run the command as a process, and return what it printed."""
 
     def run(
@@ -71,7 +79,7 @@ def run(clean_environment: dict[str, str]) -> Command:
                 "text": True,
                 "encoding": "utf-8",
                 "timeout": 120,
-                "env": {**clean_environment, **(env or {})},
+                "env": {**os.environ, **(env or {})},
                 **settings,
             },
         )

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,7 @@ def test_every_option_by_a_variable(
         (["--blank-lines", "drop"], "'drop' is not one of"),
         (["--strategy", "mean"], "no strategy mean; there are avg, first, last, max"),
         (["--no-such-option"], "No such option"),
+        (["--output", "-"], "--output must be the path of a file, and is '-'"),
     ],
 )
 def test_options_that_cannot_be_meant(
@@ -260,11 +263,33 @@ def test_a_bug_keeps_its_traceback(server: StandIn, run: Command, text: Path) ->
 # --- Signals ----------------------------------------------------------------------------------
 
 
-def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
+@contextmanager
+def start(*arguments: object, **settings: object) -> Iterator[subprocess.Popen[str]]:
+    """Start the command, and leave nothing of it behind."""
     command = [sys.executable, "-m", "bert_tokemb", "embed", *map(str, arguments)]
-    return subprocess.Popen(  # type: ignore[call-overload]
+    process = subprocess.Popen(  # type: ignore[call-overload]
         command, stderr=subprocess.PIPE, text=True, **settings
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def handles_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Tell whether the process has come as far as to have a handler; Python has none."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -273,11 +298,10 @@ def test_a_signal_while_waiting_for_the_server(
 ) -> None:
     (tmp_path / "out").write_bytes(b"older")
     with StandIn(fault=lambda *_: []) as silent:
-        process = start(text, "-o", tmp_path / "out", "--server", silent.address)
-        while not silent.requests:
-            time.sleep(0.01)
-        process.send_signal(signum)
-        _, told = process.communicate(timeout=10)
+        with start(text, "-o", tmp_path / "out", "--server", silent.address) as process:
+            wait_until(lambda: silent.requests, process)
+            process.send_signal(signum)
+            _, told = process.communicate(timeout=10)
     assert process.returncode == 128 + signum
     assert told == f"bert-tokemb: stopped by {signum.name}, nothing was written\n"
     assert (tmp_path / "out").read_bytes() == b"older"
@@ -287,25 +311,16 @@ def test_a_signal_while_waiting_for_the_server(
 def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:
     """Also while modules are imported, as far as that is in our hands."""
     for moment in range(0, 400, 20):
-        process = start(text, "-o", tmp_path / "out", "--server", server.address)
-        _wait_for_handlers(process.pid)
-        time.sleep(moment / 1000)
-        process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=20)
+        with start(text, "-o", tmp_path / "out", "--server", server.address) as process:
+            wait_until(partial(handles_sigterm, process), process)
+            time.sleep(moment / 1000)
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=20)
         assert "Traceback" not in told
         assert process.returncode in (0, 143), told
         assert (tmp_path / "out").exists() == (process.returncode == 0)
         (tmp_path / "out").unlink(missing_ok=True)
         assert {path.name for path in tmp_path.iterdir()} == {"text"}
-
-
-def _wait_for_handlers(pid: int) -> None:
-    """Wait until the process has handlers of its own for SIGTERM; Python has none."""
-    while True:
-        status = Path(f"/proc/{pid}/status").read_text()
-        if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1:
-            return
-        time.sleep(0.001)
 
 
 def test_without_standard_error(server: StandIn, text: Path, tmp_path: Path) -> None:
@@ -330,29 +345,26 @@ def test_closed_standard_input(server: StandIn, run: Command, tmp_path: Path) ->
 
 def test_a_signal_while_waiting_for_input(server: StandIn, tmp_path: Path) -> None:
     before = len(server.requests)
-    process = start(
-        *("-", "-o", tmp_path / "out", "--server", server.address), stdin=subprocess.PIPE
-    )
-    while len(server.requests) == before:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
-    process.communicate()
+    arguments = ("-", "-o", tmp_path / "out", "--server", server.address)
+    with start(*arguments, stdin=subprocess.PIPE) as process:
+        wait_until(lambda: len(server.requests) > before, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 143
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_ignored_signal_stays_ignored(server: StandIn, tmp_path: Path) -> None:
     """As under nohup, or behind a script's `&`."""
     before = len(server.requests)
-    process = start(
-        *("-", "-o", tmp_path / "out", "--server", server.address),
-        stdin=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
-    while len(server.requests) == before:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate("hello\n", timeout=20)
+    arguments = ("-", "-o", tmp_path / "out", "--server", server.address)
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    with start(*arguments, stdin=subprocess.PIPE, preexec_fn=ignore) as process:
+        wait_until(lambda: len(server.requests) > before, process)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate("hello\n", timeout=20)
     assert process.returncode == 0, told
     assert len(load(tmp_path / "out")) == 1
 

@@ -62,14 +62,12 @@ def test_cases_are_what_the_server_does(
 
 
 @pytest.mark.parametrize("cased", [False, True])
-def test_every_word_gets_its_own_pieces(
+def test_counts_of_all_cases_together(
     cased: bool, server_none: GenuineServer, server_cased: GenuineServer
 ) -> None:
-    """Not only as many rows as words: the first and the last piece of each are its own."""
-    server = server_cased if cased else server_none
     cases = [case for case in CASES if case.cased == cased]
     counts = Counts()
-    with ServingEncoder(server.address) as encoder:
+    with ServingEncoder((server_cased if cased else server_none).address) as encoder:
         prepared = [
             encoder.prepare(Sentence(line, case.words)) for line, case in enumerate(cases, 1)
         ]
@@ -80,9 +78,32 @@ def test_every_word_gets_its_own_pieces(
     assert [len(array) for array in arrays] == [len(case.words) for case in cases]
     assert counts.empty_words == sum(not own for case in cases for own in case.pieces)
     assert counts.unknown_words == sum("[UNK]" in own for case in cases for own in case.pieces)
-    for case, array in zip(cases, arrays, strict=True):
-        for own, row in zip(case.pieces, array, strict=True):
-            assert bool(own) == bool(row.any())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_word_gets_its_own_pieces(
+    case: Case, server_none: GenuineServer, server_cased: GenuineServer
+) -> None:
+    """The vectors of its first and last piece are those that the original client gets."""
+    address = (server_cased if case.cased else server_none).address
+    text = " ".join("| | |" if word == "|||" else word for word in case.words)
+    client = BertClient(
+        address.host, address.port, address.port_out, ignore_all_checks=True, timeout=60_000
+    )
+    with client:
+        (vectors,) = client.encode([text])
+    none = np.zeros(vectors.shape[1], np.float32)
+    first, last, done = [], [], 1
+    for count in case.counts:
+        first.append(vectors[done] if count else none)
+        done += count
+        last.append(vectors[done - 1] if count else none)
+    # Beside a longer sentence, so that rows of padding lie between.
+    lines = [" ".join(case.words), "hello " * 60]
+    with ServingEncoder(address) as encoder:
+        for strategy, expected in (("first", first), ("last", last)):
+            array, _ = embed(lines, encoder, strategy)
+            np.testing.assert_allclose(array, expected, rtol=0, atol=2e-5)
 
 
 def random_words(random: Random, number: int) -> list[str]:
@@ -300,7 +321,8 @@ def test_a_server_that_is_restarted_lets_the_run_complete(
     mortal_server: GenuineServer, long_text: Path, tmp_path: Path, run: Command
 ) -> None:
     undisturbed = tmp_path / "undisturbed.pkl"
-    assert run("embed", long_text, "-o", undisturbed, "--server", mortal_server.address)
+    done = run("embed", long_text, "-o", undisturbed, "--server", mortal_server.address)
+    assert done.returncode == 0, done.stderr
     output = tmp_path / "output.pkl"
     options = ("--timeout", "3", "--retries", "20")
     with Running(mortal_server, long_text, output, *options) as running:
@@ -374,11 +396,10 @@ def test_settings_that_change_replies_are_understood(uncased_model: Path) -> Non
     assert all(a.any(axis=1).all() for a in arrays)
 
 
-@pytest.mark.parametrize("workers", ["2"])
-def test_several_workers(workers: str, uncased_model: Path, server_none: GenuineServer) -> None:
+def test_several_workers(uncased_model: Path, server_none: GenuineServer) -> None:
     """Replies overtake one another, and the arrays come in order all the same."""
     lines = [f"{'hello ' * (n % 40)}{n} world" for n in range(2000)]
-    options = ("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE", "-num_worker", workers)
+    options = ("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE", "-num_worker", "2")
     with ServingEncoder(server_none.address) as encoder:
         expected = list(embed(lines, encoder))
     with GenuineServer(*options) as server, ServingEncoder(server.address) as encoder:

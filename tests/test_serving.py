@@ -308,7 +308,7 @@ def test_something_else_listens() -> None:
     assert time.monotonic() - begin < 10
 
 
-@pytest.mark.parametrize("attempt", range(5))
+@pytest.mark.parametrize("attempt", range(3))
 def test_swapped_ports(attempt: int) -> None:
     """Whoever sends to a port that publishes is hung up on, and could wait for ever."""
     begin = time.monotonic()

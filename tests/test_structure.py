@@ -38,6 +38,8 @@ def imports(name: str, path: Path) -> set[str]:
     here = name.split(".")[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert "bert_tokemb" not in ast.unparse(node), "relative, please"
         if isinstance(node, ast.ImportFrom):
             assert not (node.module or "").startswith("bert_tokemb"), "relative, please"
             if node.level:

@@ -12,6 +12,7 @@ so the counts say everything: word ``j`` starts where word ``j - 1`` ends.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -163,9 +164,9 @@ def _least_edits(ours: Sequence[_Token], theirs: Sequence[str]) -> list[tuple[in
     for token in ours:
         starts[i + len(token.text)] = i
         i += len(token.text)
-    costs = [list(range(len(theirs) + 1))]
+    costs = [array("i", range(len(theirs) + 1))]
     for i, (char, _) in enumerate(flat, 1):
-        above, row = costs[-1], [i]
+        above, row = costs[-1], array("i", [i])
         token_start = costs[starts[i]] if i in starts else None
         for j, other in enumerate(theirs, 1):
             cost = min(above[j], row[-1]) + 1

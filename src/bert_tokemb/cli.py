@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,8 +51,9 @@ def run() -> int:
 
 def tell(line: str) -> None:
     """Print a line on standard error, if there still is one."""
-    with suppress(OSError):
-        click.echo(line, err=True)
+    if sys.stderr is not None:
+        with suppress(OSError):
+            click.echo(line, err=True)
 
 
 def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -174,6 +176,8 @@ def _embed(
     logging.basicConfig(
         format=f"{PROGRAM}: %(message)s", level=logging.ERROR if quiet else logging.WARNING
     )
+    if output_name in ("", "-"):
+        raise UsageError(f"--output must be the path of a file, and is {output_name!r}")
     _refuse_same_file(input_name, output_name)
     merging = load_strategy(strategy)
     counts = Counts()

@@ -11,8 +11,7 @@ from types import FrameType
 
 __all__ = ["Interrupted", "ignore_signals", "raise_on_signals"]
 
-# Windows has no SIGHUP.
-_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):

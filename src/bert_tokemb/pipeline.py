@@ -31,6 +31,10 @@ def embed(
 ) -> Iterator[FloatArray]:
     """Yield an ``(n, c)`` array for each sentence, in order: one row for each of its n words.
 
+    A generator: nothing is read or checked before the first array is asked for. Arrays of
+    sentences that were encoded together share memory, which is freed with the last of them:
+    copy one that is to be kept alone.
+
     Args:
         sentences: Lines of text; words are what ``str.split()`` gives.
         encoder: Gives the vectors of word pieces, ``c`` wide.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import stat
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
@@ -34,11 +34,11 @@ class TextInput:
         if name == "-" and sys.stdin is None:
             raise InputError("cannot read standard input: it is closed")
         try:
-            self._file: BinaryIO = (
-                sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 - closed by __exit__
-            )
+            self._file: BinaryIO = sys.stdin.buffer if name == "-" else _open(name)
         except OSError as error:
-            raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+            raise InputError(
+                f"cannot read {name or repr(name)}: {error.strerror or error}"
+            ) from error
         status = os.fstat(self._file.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         """Bytes in all, or None for what is no regular file."""
@@ -76,6 +76,10 @@ class TextInput:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _open(name: str) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(name))
 
 
 def _without_mark(line: bytes, start: int) -> tuple[bytes, int]:

@@ -33,7 +33,6 @@ class Case:
         return [piece for own in self.pieces for piece in own]
 
 
-CASES = [
-    Case(**case)
-    for case in json.loads((Path(__file__).parents[1] / "data/alignment_cases.json").read_text())
-]
+DATA = Path(__file__).parents[1] / "data" / "alignment_cases.json"
+
+CASES = [Case(**case) for case in json.loads(DATA.read_text("utf-8"))]

@@ -28,7 +28,7 @@ REQUIREMENTS = (
     "bert-serving-server==1.10.0",
 )
 READY = "all set, ready to serve request!"
-STARTS_WITHIN = 240.0
+STARTS_WITHIN = 120.0
 
 
 def server_python() -> str:
@@ -100,11 +100,12 @@ class GenuineServer:
             *("-port", str(self.address.port), "-port_out", str(self.address.port_out)),
             *("-graph_tmp_dir", str(self._scratch)),
         ]
-        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "ZEROMQ_SOCK_TMP_DIR": str(self._scratch)}
+        scratch = str(self._scratch)
+        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "ZEROMQ_SOCK_TMP_DIR": scratch, "TMPDIR": scratch}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end tells the server that we are gone
                 stdout=log,
                 stderr=log,
                 cwd=self._scratch,
@@ -121,7 +122,7 @@ class GenuineServer:
         """End it at once, with its workers: they share the session it was given."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.communicate()
             self._process = None
 
     def __enter__(self) -> GenuineServer:

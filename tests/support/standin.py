@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -113,7 +112,8 @@ class StandIn:
     def start(self) -> None:
         self._context = zmq.Context()
         self._requests = self._context.socket(zmq.PULL)
-        self._replies = self._context.socket(zmq.PUB)
+        self._replies = self._context.socket(zmq.XPUB)  # PUB that lets subscriptions be seen
+        self._subscribed: set[bytes] = set()
         for server in (self._requests, self._replies):
             server.linger = 0
         if self.given:
@@ -144,7 +144,7 @@ class StandIn:
     def _answer(self, frames: Frames) -> None:
         client, message, number, _ = frames
         if message == b"SHOW_CONFIG":
-            time.sleep(0.05)  # a reply before the client's subscription is here would be lost
+            self._wait_for_subscription(client)
             answers = [[client, json.dumps(self.config).encode(), number]]
         else:
             texts = json.loads(message)
@@ -154,6 +154,13 @@ class StandIn:
         for answer in answers:
             if not self._stop.is_set():
                 self._replies.send_multipart(answer)
+
+    def _wait_for_subscription(self, client: bytes) -> None:
+        """Wait until what is published reaches the client, unless it does not come at all."""
+        while client not in self._subscribed and self._replies.poll(1000):
+            message = self._replies.recv()
+            if message[0] == 1:
+                self._subscribed.add(message[1:])
 
     def __enter__(self) -> StandIn:
         self.start()

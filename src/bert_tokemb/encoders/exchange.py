@@ -198,8 +198,8 @@ def _diagnose(
         still = "still tells its settings" if told else "still listens"
         raise ServerError(
             f"the server at {address} {still} but answers no request within {timeout:g} s any "
-            f"more: its worker has probably died over {where}; see what it logged, restart it, "
-            "and look at these lines or give a longer --timeout"
+            f"more: its worker has probably died over {where}, or is slower than that; see what "
+            "it logged, then restart it and look at these lines, or give a longer --timeout"
         )
     for text, line in zip(request.texts, request.lines, strict=True):
         if not _answers(connection, text, timeout):

@@ -34,6 +34,7 @@ _SPECIAL = 2
 # no less. Replies wait in memory, so they are limited in bytes too.
 _BUDGET = Budget(pieces=2048, sentences=64)
 _LARGEST_REPLY = 4 << 20
+_MOST_UNDER_WAY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,10 @@ class ServingEncoder:
         # The most pieces that one sentence was ever seen to come back with: no sentence with
         # fewer was cut. `-max_seq_len` is at least 4.
         self._longest_seen = self._fixed_length - _SPECIAL if self._fixed_length else 2
-        # One computed, one waiting for each worker, one on its way.
-        self._window = 2 * int(self._config.get("num_worker", 1)) + 1
+        # One computed and one waiting for each worker, one on its way; but not more replies
+        # than may wait in memory.
+        workers = int(self._config.get("num_worker", 1))
+        self._window = min(2 * workers + 1, _MOST_UNDER_WAY)
 
     @property
     def width(self) -> int:
