@@ -115,7 +115,7 @@ class StandIn:
         self._replies = self._context.socket(zmq.XPUB)  # PUB that lets subscriptions be seen
         self._subscribed: set[bytes] = set()
         for server in (self._requests, self._replies):
-            server.linger = 0
+            server.linger = 500  # what was answered before a death is delivered
         if self.given:
             self._requests.bind(f"tcp://127.0.0.1:{self.given.port}")
             self._replies.bind(f"tcp://127.0.0.1:{self.given.port_out}")
