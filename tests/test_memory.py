@@ -55,6 +55,7 @@ def test_more_text_takes_no_more_memory(words: int, lines: int, tmp_path: Path) 
         for n in range(lines):
             file.write(" ".join(f"w{n % 97}{j % 9}" for j in range(words)) + "\n")
     with StandIn(width=WIDTH, limit=2048, vectors=no_matter_which) as server:
-        few, many = (peak(text, copies, server) for copies in (10, 100))
+        # The least of two: how many replies happen to wait in ZeroMQ differs from run to run.
+        few, many = (min(peak(text, copies, server) for _ in range(2)) for copies in (10, 100))
     assert many < few * 1.1, (few, many)
     print(f"{words} words a line: {few / 1024:.0f} MiB for 10 copies, {many / 1024:.0f} for 100")
