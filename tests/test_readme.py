@@ -76,8 +76,8 @@ def test_the_python_example() -> None:
     code = blocks("python")[2]
     with StandIn(width=384) as server:
         here = f'Address("127.0.0.1", {server.address.port}, {server.address.port_out})'
-        assert 'Address("localhost", 5555, 5556)' in code
-        code = code.replace('Address("localhost", 5555, 5556)', here)
+        assert 'Address("localhost")' in code
+        code = code.replace('Address("localhost")', here)
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )

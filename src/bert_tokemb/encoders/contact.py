@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from ..errors import ServerError
@@ -90,13 +91,12 @@ def first_contact(address: Address) -> tuple[Connection, Mapping[str, Any]]:
             f"{address.port_out} ({error}); "
             f"start one with: {start_command(address)}"
         ) from error
-    connection = Connection(address)
-    try:
+    with ExitStack() as closing:
+        connection = Connection(address)
+        closing.callback(connection.close)
         config = _settings(connection, address)
         _check_settings(address, config)
-    except BaseException:
-        connection.close()
-        raise
+        closing.pop_all()  # all is well: it stays open
     return connection, config
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
@@ -64,13 +65,12 @@ class ServingEncoder:
         self._address = address
         connection, self._config = first_contact(address)
         self._exchange = Exchange(address, connection, timeout, retries, self._config)
-        try:
+        with ExitStack() as closing:
+            closing.callback(self._exchange.close)
             # The server does not tell its width. Asking shows too that its worker is alive:
             # once is enough, nothing was lost by a connection that has just been made.
             example = self._exchange.wait(self._exchange.send([HARMLESS], attempts=1)).vectors
-        except BaseException:
-            self._exchange.close()
-            raise
+            closing.pop_all()  # all is well: it stays open
         self._width = int(example.shape[2])
         self._dtype = example.dtype
         self._do_lower_case = bool(self._config.get("do_lower_case", True))
