@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .types import Budget, Counts, FloatArray, P, Sentence
+from .types import Budget, Counts, FloatArray, P, Prepared, Sentence
 
 __all__ = ["Shelf", "cut_into_batches", "read_ahead"]
 
@@ -66,16 +66,23 @@ def read_ahead(
 def cut_into_batches(prepared: Iterable[P], budget: Budget) -> Iterator[Sequence[P]]:
     """Sort sentences, longest first, and cut them where the budget is full when padded.
 
+    Where it asks for uniform batches, they are also cut where the length changes.
+
     The longest come first so that one that is too long is met at once.
     """
     batch: list[P] = []
     for one in sorted(prepared, key=lambda one: one.length, reverse=True):
-        full = len(batch) >= budget.sentences or (
-            batch and batch[0].length * (len(batch) + 1) > budget.pieces
-        )
-        if full:
+        if batch and _is_full(batch, one, budget):
             yield batch
             batch = []
         batch.append(one)
     if batch:
         yield batch
+
+
+def _is_full(batch: Sequence[Prepared], one: Prepared, budget: Budget) -> bool:
+    return (
+        len(batch) >= budget.sentences
+        or batch[0].length * (len(batch) + 1) > budget.pieces
+        or (budget.uniform and one.length < batch[0].length)
+    )

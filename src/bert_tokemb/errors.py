@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "InputError",
+    "ModelError",
     "OddWordError",
     "OutputError",
     "SentenceTooLongError",
@@ -54,3 +55,9 @@ class ServerError(TokembError):
     """The server cannot be reached, is started wrongly, fell silent, or answers nonsense."""
 
     exit_code = 3
+
+
+class ModelError(TokembError):
+    """The embedded engine's model cannot be found, read, or used, or its packages are missing."""
+
+    exit_code = 4

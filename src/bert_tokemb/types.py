@@ -58,6 +58,8 @@ class Budget:
     pieces: int
     """Word pieces, special ones and padding included."""
     sentences: int
+    uniform: bool = False
+    """Whether the sentences of a batch should all be of the same length, so that none is padded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,31 +45,39 @@ _IDEOGRAPHS = (
 )
 
 
-def basic_tokens(word: str, do_lower_case: bool) -> tuple[str, ...]:
+def basic_tokens(
+    word: str, do_lower_case: bool, strip_accents: bool | None = None
+) -> tuple[str, ...]:
     """Split a word into BERT's basic tokens; empty when BERT deletes all its characters.
+
+    Accents are stripped together with capitals, as in the original, unless ``strip_accents``
+    says otherwise; some uncased models of Hugging Face's keep them.
 
     >>> basic_tokens("Don't", do_lower_case=True)
     ('don', "'", 't')
     >>> basic_tokens("Café", do_lower_case=True), basic_tokens("Café", do_lower_case=False)
     (('cafe',), ('Café',))
+    >>> basic_tokens("Café", do_lower_case=True, strip_accents=False)
+    ('café',)
     >>> basic_tokens("東京2020", do_lower_case=True)
     ('東', '京', '2020')
     >>> basic_tokens("\\u200b", do_lower_case=True)
     ()
     """
+    strip = do_lower_case if strip_accents is None else strip_accents
     if len(word) > _LONGEST_REMEMBERED:
-        return _split(word, do_lower_case)
-    return _split_and_remember(word, do_lower_case)
+        return _split(word, do_lower_case, strip)
+    return _split_and_remember(word, do_lower_case, strip)
 
 
-def _split(word: str, do_lower_case: bool) -> tuple[str, ...]:
+def _split(word: str, do_lower_case: bool, strip_accents: bool) -> tuple[str, ...]:
     if word.isascii() and word.isprintable() and " " not in word:
         return tuple(_ASCII_TOKENS.findall(word.lower() if do_lower_case else word))
     tokens: list[str] = []
     for part in _clean(word).split():
         # Lower-casing looks at a letter's neighbours (final sigma), so it comes before the
         # split at punctuation, as in the original.
-        tokens += _split_at_punctuation(_fold(part) if do_lower_case else part)
+        tokens += _split_at_punctuation(_fold(part, do_lower_case, strip_accents))
     # Stripping marks may have left an empty token, decomposition a space.
     return tuple(" ".join(tokens).split())
 
@@ -96,9 +104,12 @@ def _is_ideograph(code: int) -> bool:
     return code >= 0x3400 and any(first <= code <= last for first, last in _IDEOGRAPHS)
 
 
-def _fold(text: str) -> str:
+def _fold(text: str, do_lower_case: bool, strip_accents: bool) -> str:
     """Lower-case and strip non-spacing marks, as an uncased model wants it."""
-    decomposed = unicodedata.normalize("NFD", text.lower())
+    text = text.lower() if do_lower_case else text
+    if not strip_accents:
+        return text
+    decomposed = unicodedata.normalize("NFD", text)
     return "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
 
 

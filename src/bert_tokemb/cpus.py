@@ -1,0 +1,51 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["available_cpus"]
+
+
+def available_cpus(root: Path = Path("/")) -> int:
+    """Count the processors that affinity and cgroup allow, at least 1.
+
+    A container often sees every processor of its host and may use the time of a few: a quota
+    (``cpu.max`` of cgroup v2, ``cpu.cfs_quota_us`` of v1) says so. One and a half count as two.
+
+    Args:
+        root: Where ``proc`` and ``sys`` lie.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min([cpus, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the processors of every limit that lies on us, those of our ancestors too."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                yield from _limits(root / "sys/fs/cgroup", path)
+            elif "cpu" in controllers.split(","):
+                yield from _limits(root / "sys/fs/cgroup/cpu", path)
+
+
+def _limits(mount: Path, path: str) -> Iterator[float]:
+    # In a container the mount may show its own group as the root, while the path is the host's.
+    groups = [mount / path.strip("/"), *(mount / path.strip("/")).parents]
+    for group in groups[: groups.index(mount) + 1]:
+        # A file that is not there, or that says "max" or -1, sets no limit.
+        with suppress(OSError, ValueError):
+            quota, period = map(int, (group / "cpu.max").read_text("ascii").split())
+            yield quota / period
+        with suppress(OSError, ValueError):
+            quota = int((group / "cpu.cfs_quota_us").read_text("ascii"))
+            period = int((group / "cpu.cfs_period_us").read_text("ascii"))
+            if quota > 0:
+                yield quota / period

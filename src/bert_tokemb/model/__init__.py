@@ -1,0 +1,1 @@
+"""Where a model comes from, its weights, its vocabulary and its graph."""

