@@ -15,13 +15,16 @@ LEVELS = [
     {"__main__", "__init__"},
     {"cli"},
     {"progress", "pipeline"},
-    {"encoders.serving", "outputs.pickle", "outputs.whole_file", "strategies", "batching"},
-    {"encoders.exchange"},
-    {"encoders.contact"},
-    {"encoders.client"},
-    {"alignment", "reading"},
-    {"wordpiece"},
-    {"types", "errors", "interruption", "encoders.__init__", "outputs.__init__"},
+    {"encoders.choice", "outputs.pickle", "outputs.whole_file", "strategies", "batching"},
+    {"encoders.serving", "encoders.local"},
+    {"encoders.exchange", "model.engine"},
+    {"encoders.contact", "model.source", "model.graph", "model.cache"},
+    {"encoders.client", "model.hub", "model.parameters", "model.pieces"},
+    {"alignment", "reading", "model.checkpoint", "model.tensors", "model.weights"},
+    {"model.vocabulary"},
+    {"wordpiece", "model.config"},
+    {"types", "errors", "interruption", "cpus"},
+    {"encoders.__init__", "model.__init__", "outputs.__init__"},
 ]
 """From the top: a module imports from the levels below its own, and from no other."""
 

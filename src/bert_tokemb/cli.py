@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,11 @@ __all__ = ["cli", "run"]
 PROGRAM = "bert-tokemb"
 _SERVER = "HOST[:PORT[:PORT_OUT]]"
 _LONGEST_TIMEOUT = 7 * 24 * 3600.0
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
+
+# Options of one encoder only.
+_FOR_SERVER = ("timeout", "retries")
+_FOR_ENGINE = ("layers", "max_seq_len", "device", "precision", "threads", "cased")
 
 
 def run() -> int:
@@ -63,7 +68,9 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
-def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
+    if value is None:
+        return None
     from .encoders.client import Address
 
     host, *ports = value.split(":")
@@ -74,6 +81,13 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 16
+
+
+def _layers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not N[,N...]", ctx, param) from None
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -109,10 +123,57 @@ def cli() -> None:
 @_option(
     "--server",
     callback=_address,
-    default="localhost",
-    show_default=True,
     metavar=_SERVER,
-    help="The bert-serving-server. Ports left out are 5555 and 5556.",
+    show_default="localhost, if anything listens there",
+    help="Have a bert-serving-server compute. Ports left out are 5555 and 5556.",
+)
+@_option(
+    "--model",
+    metavar="DIR|HUB_ID",
+    show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
+    help="Compute in this process, with a BERT in a directory or on the Hugging Face hub.",
+)
+@_option(
+    "--layers",
+    callback=_layers,
+    default="-2",
+    show_default=True,
+    metavar="N[,N...]",
+    help="With --model: which hidden layers, side by side in this order; -1 is the last.",
+)
+@_option(
+    "--max-seq-len",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help="With --model: the most word pieces of a sentence, [CLS] and [SEP] included.",
+    show_default="as many as the model takes",
+)
+@_option(
+    "--cased/--uncased",
+    default=None,
+    help="With --model: keep capitals and accents, or strip them.",
+    show_default="as the model says",
+)
+@_option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="With --model: where to compute. auto is a GPU if onnxruntime-gpu is installed.",
+)
+@_option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="With --model: int8 is quicker on a CPU, and less exact; fp16 the same on a GPU.",
+)
+@_option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --model: how many threads compute.",
+    show_default="one for each available CPU",
 )
 @_option(
     "--timeout",
@@ -121,7 +182,7 @@ def cli() -> None:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long one request may take before it is sent again.",
+    help="With --server: how long one request may take before it is sent again.",
 )
 @_option(
     "--retries",
@@ -129,7 +190,7 @@ def cli() -> None:
     default=3,
     show_default=True,
     metavar="N",
-    help="How many times it is sent again.",
+    help="With --server: how many times it is sent again.",
 )
 @_option(
     "--blank-lines",
@@ -143,13 +204,23 @@ def cli() -> None:
     help="Refuse unknown words and words without pieces, instead of counting them.",
 )
 @_option("--quiet/--no-quiet", help="Tell nothing but errors.")
+@_option("--default-server", callback=_address, default="localhost", hidden=True)
 def embed(**options: Any) -> Callable[[], None]:
     """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
 
     The output is a pickled list of float arrays, one for each line: one row for each
     white-space separated word, as wide as the model.
     """
-    return partial(_embed, **options)
+    source_of = click.get_current_context().get_parameter_source
+    given = {name for name in options if source_of(name) is _COMMAND_LINE}
+    # The command line wins over a variable that it excludes.
+    if "model" in given and "server" not in given:
+        options["server"] = None
+    if "server" in given and "model" not in given:
+        options["model"] = None
+    for_server = {name: options.pop(name) for name in _FOR_SERVER}
+    for_engine = {name: options.pop(name) for name in _FOR_ENGINE}
+    return partial(_embed, **options, for_server=for_server, for_engine=for_engine, given=given)
 
 
 def _embed(
@@ -157,14 +228,17 @@ def _embed(
     input_name: str,
     output_name: str,
     strategy: str,
-    server: Address,
-    timeout: float,
-    retries: int,
+    server: Address | None,
+    model: str | None,
+    default_server: Address,
     blank_lines: Literal["keep", "skip"],
     strict: bool,
     quiet: bool,
+    for_server: Mapping[str, Any],
+    for_engine: Mapping[str, Any],
+    given: Collection[str],
 ) -> None:
-    from .encoders.serving import ServingEncoder
+    from .encoders.choice import choose_encoder
     from .outputs.pickle import PickleOutput
     from .outputs.whole_file import WholeFile
     from .pipeline import embed as embed_sentences
@@ -185,7 +259,14 @@ def _embed(
     with TextInput(input_name) as text:
         with (
             WholeFile(output_name) as file,
-            ServingEncoder(server, timeout=timeout, retries=retries) as encoder,
+            choose_encoder(
+                server,
+                model,
+                default_server=default_server,
+                for_server=for_server,
+                for_engine=for_engine,
+                given=given,
+            ) as encoder,
             Progress(text, quiet=quiet) as progress,
         ):
             output = PickleOutput(file)

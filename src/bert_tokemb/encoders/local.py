@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import SentenceTooLongError, UsageError
-from ..model.engine import Engine
+from ..model.engine import Device, Engine, Precision
 from ..model.pieces import PieceTokenizer
+from ..model.source import DEFAULT_MODEL, load_model
 from ..types import Budget, Encoded, Prepared, Sentence
 
-__all__ = ["LocalEncoder"]
+__all__ = ["LocalEncoder", "open_local"]
 
 _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``."""
@@ -27,6 +28,37 @@ _SPECIAL = 2
 _ON_CPU = Budget(pieces=512, sentences=512, uniform=True)
 # A GPU is the quicker the more it gets at once.
 _ON_GPU = Budget(pieces=16384, sentences=2048)
+
+
+def open_local(
+    model: str | None = None,
+    *,
+    layers: Sequence[int] = (-2,),
+    max_seq_len: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    cased: bool | None = None,
+) -> LocalEncoder:
+    """Load a model, and return an encoder that computes with it.
+
+    Args:
+        model: A directory, or an id on the hub; by default
+            :data:`bert_tokemb.model.source.DEFAULT_MODEL`.
+        layers: See :class:`bert_tokemb.model.engine.Engine`, as for the next but one.
+        max_seq_len: See :class:`LocalEncoder`.
+        device: See :class:`bert_tokemb.model.engine.Engine`, as for the next two.
+        precision: The same.
+        threads: The same.
+        cased: See :func:`bert_tokemb.model.source.load_model`.
+
+    Raises:
+        UsageError: the model has no such layer, or the like.
+        ModelError: there is no such model, or it cannot be used.
+    """
+    loaded = load_model(model or DEFAULT_MODEL, cased=cased)
+    engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
+    return LocalEncoder(engine, max_seq_len=max_seq_len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +139,15 @@ class LocalEncoder:
         finally:
             for future in under_way:
                 future.cancel()
+
+    def __str__(self) -> str:
+        engine = self._engine
+        layers = ", ".join(str(layer - engine.model.config.layers) for layer in engine.layers)
+        where = engine.device if engine.device == "cuda" else f"{engine.threads} threads"
+        return (
+            f"{engine.model.name} (from {engine.model.origin}), layer {layers}, "
+            f"{engine.precision}, {where}"
+        )
 
     def close(self) -> None:
         """Wait until the threads have ended."""

@@ -1,0 +1,119 @@
+"""A server, or the engine in this process: which one, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+from ..errors import ModelError, ServerError, UsageError
+from ..types import Encoder
+from .client import Address
+from .contact import start_command
+from .serving import ServingEncoder
+
+__all__ = ["choose_encoder"]
+
+AnyEncoder: TypeAlias = AbstractContextManager[Encoder[Any]]
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE = 1.0  # seconds; on this machine a port is open or refused at once
+
+# What the extra `local` brings, by the names that are imported.
+_PACKAGES = (
+    "google_crc32c",
+    "huggingface_hub",
+    "ml_dtypes",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "tokenizers",
+)
+_INSTALL = "pip install 'bert-tokemb[local]'"
+
+
+def choose_encoder(
+    server: Address | None,
+    model: str | None,
+    *,
+    default_server: Address,
+    for_server: Mapping[str, Any],
+    for_engine: Mapping[str, Any],
+    given: Collection[str] = (),
+) -> AnyEncoder:
+    """Open the encoder that was asked for; with neither asked for, the one that is there.
+
+    That is a server where something listens at the default address, which then must answer as
+    one, and else the engine with its default model. Which it is, and why, is logged.
+
+    Args:
+        server: Where a server listens.
+        model: A directory, or an id on the hub.
+        default_server: Where to look for a server that nobody asked for.
+        for_server: Arguments of :class:`ServingEncoder`.
+        for_engine: Arguments of :func:`bert_tokemb.encoders.local.open_local`.
+        given: Which of these arguments the user gave in so many words.
+
+    Raises:
+        UsageError: both are asked for, or arguments are given for the other one.
+        ServerError: the server does not answer, or not as it must.
+        ModelError: the model cannot be used, or the engine is not installed.
+    """
+    if server and model:
+        raise UsageError("--server and --model exclude each other: give one of them")
+    if server:
+        _refuse(given, for_engine, "they belong to --model; a server is started with its own")
+        return ServingEncoder(server, **for_server)
+    if model:
+        _refuse(given, for_server, "they belong to --server")
+        return _open_local(f"--model needs more packages: {_INSTALL}", model, for_engine)
+    if _listens(default_server):
+        where = f"a server listens at {default_server.host}:{default_server.port}"
+        _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
+        _log.warning("%s, and gives the vectors; --model would compute them here", where)
+        return _default_server(default_server, for_server)
+    nobody = f"no server listens at {default_server.host}:{default_server.port}"
+    encoder = _open_local(
+        f"{nobody}, and the engine for this process is not installed: start a server with: "
+        f"{start_command(default_server)}; or {_INSTALL}",
+        None,
+        for_engine,
+    )
+    _log.warning("%s: computing in this process with %s", nobody, encoder)
+    return encoder
+
+
+def _refuse(given: Collection[str], belonging: Mapping[str, Any], why: str) -> None:
+    wrong = [f"--{name.replace('_', '-')}" for name in belonging if name in given]
+    if wrong:
+        raise UsageError(f"{' and '.join(wrong)} cannot be given here: {why}")
+
+
+def _listens(address: Address) -> bool:
+    try:
+        address.probe(_PATIENCE)
+    except OSError:
+        return False
+    return True
+
+
+def _default_server(address: Address, for_server: Mapping[str, Any]) -> ServingEncoder:
+    try:
+        return ServingEncoder(address, **for_server)
+    except ServerError as error:
+        raise ServerError(
+            f"{error}; or say which is meant: --server HOST:PORT:PORT_OUT, or --model for the "
+            "engine in this process"
+        ) from error
+
+
+def _open_local(otherwise: str, model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ModelError(f"{otherwise} (missing: {', '.join(missing)})")
+    from .local import open_local  # heavy, and perhaps not installed
+
+    return open_local(model, **for_engine)
