@@ -9,11 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 from support.genuine import GenuineServer, make_model
-from support.models import TINY, toy_vocabulary
+from support.models import (
+    TINY,
+    as_tensorflow,
+    minilm_config,
+    minilm_vocabulary,
+    minilm_weights,
+    toy_vocabulary,
+)
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
@@ -34,6 +42,15 @@ def uncased_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cased_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("cased"), TINY, toy_vocabulary(cased=True))
+
+
+@pytest.fixture(scope="session")
+def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2 as a TensorFlow checkpoint."""
+    weights = tmp_path_factory.mktemp("weights") / "weights.npz"
+    np.savez(weights, **as_tensorflow(minilm_weights()))
+    directory = tmp_path_factory.mktemp("minilm")
+    return make_model(directory, minilm_config(), minilm_vocabulary(), weights)
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +80,8 @@ def no_options_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if re.match(r"BERT_TOKEMB_(?!PYTHON_|TEST_)", name):
             monkeypatch.delenv(name)
+    # Nobody listens there, whatever runs on this machine: a port that may not be taken.
+    monkeypatch.setenv("BERT_TOKEMB_DEFAULT_SERVER", "127.0.0.1:1")
 
 
 @pytest.fixture

@@ -149,8 +149,8 @@ def shard_path(prefix: Path, shard: int = 0, shards: int = 1) -> Path:
 
 
 def read_all(prefix: Path) -> Values:
-    with Checkpoint(prefix) as checkpoint:
-        return {name: checkpoint.read(name) for name in checkpoint.shapes}
+    checkpoint = Checkpoint(prefix)
+    return {name: checkpoint.read(name) for name in checkpoint.shapes}
 
 
 def copied(prefix: Path, directory: Path) -> Path:
@@ -231,13 +231,13 @@ def what_was_drawn() -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def test_a_model_that_tensorflow_wrote(uncased_model: Path) -> None:
     drawn = dict(what_was_drawn())
-    with Checkpoint(uncased_model / "bert_model.ckpt") as checkpoint:
-        assert checkpoint.shapes == {name: value.shape for name, value in drawn.items()}
-        for name, value in drawn.items():
-            read = checkpoint.read(name)
-            assert read.dtype == np.float32
-            assert read.flags.c_contiguous
-            np.testing.assert_array_equal(read, value)
+    checkpoint = Checkpoint(uncased_model / "bert_model.ckpt")
+    assert checkpoint.shapes == {name: value.shape for name, value in drawn.items()}
+    for name, value in drawn.items():
+        read = checkpoint.read(name)
+        assert read.dtype == np.float32
+        assert read.flags.c_contiguous
+        np.testing.assert_array_equal(read, value)
 
 
 def test_shards_and_types_that_tensorflow_wrote(many_types: Path) -> None:
@@ -248,15 +248,15 @@ def test_shards_and_types_that_tensorflow_wrote(many_types: Path) -> None:
         "scalar": 2.5,
         "single": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
     }
-    with Checkpoint(many_types) as checkpoint:
-        assert checkpoint.shapes["parts"] == (4, 2)
-        assert len(checkpoint.shapes) == 9  # and none for the parts of "parts"
-        for name, value in expected.items():
-            read = checkpoint.read(name)
-            assert read.dtype == np.float32
-            assert read.flags.c_contiguous
-            assert read.shape == checkpoint.shapes[name]
-            np.testing.assert_array_equal(read, np.array(value, np.float32))
+    checkpoint = Checkpoint(many_types)
+    assert checkpoint.shapes["parts"] == (4, 2)
+    assert len(checkpoint.shapes) == 9  # and none for the parts of "parts"
+    for name, value in expected.items():
+        read = checkpoint.read(name)
+        assert read.dtype == np.float32
+        assert read.flags.c_contiguous
+        assert read.shape == checkpoint.shapes[name]
+        np.testing.assert_array_equal(read, np.array(value, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,8 @@ def test_shards_and_types_that_tensorflow_wrote(many_types: Path) -> None:
     ],
 )
 def test_what_holds_no_weights(name: str, message: str, many_types: Path) -> None:
-    with Checkpoint(many_types) as checkpoint, pytest.raises(ModelError) as caught:
+    checkpoint = Checkpoint(many_types)
+    with pytest.raises(ModelError) as caught:
         checkpoint.read(name)
     assert str(caught.value) == f"{index_path(many_types)} {message}"
 
@@ -307,26 +308,24 @@ def test_every_half_and_every_bfloat16(tmp_path: Path) -> None:
 def test_values_have_memory_of_their_own(crafted: Path, tmp_path: Path) -> None:
     prefix = copied(crafted, tmp_path)
     values = read_all(crafted)
-    with Checkpoint(prefix) as checkpoint:
-        first, second = checkpoint.read("a"), checkpoint.read("a")
-        shard_path(prefix).write_bytes(bytes(shard_path(prefix).stat().st_size))
+    checkpoint = Checkpoint(prefix)
+    first, second = checkpoint.read("a"), checkpoint.read("a")
+    shard_path(prefix).write_bytes(bytes(shard_path(prefix).stat().st_size))
     np.testing.assert_array_equal(first, values["a"])
     first[:] = 0
     np.testing.assert_array_equal(second, values["a"])
 
 
-def test_a_data_file_is_opened_late_and_once(crafted: Path, tmp_path: Path) -> None:
+def test_a_data_file_is_opened_late(crafted: Path, tmp_path: Path) -> None:
     prefix = copied(crafted, tmp_path)
     shard = shard_path(prefix)
     shard.rename(tmp_path / "aside")
-    with Checkpoint(prefix) as checkpoint:
-        (tmp_path / "aside").rename(shard)
+    checkpoint = Checkpoint(prefix)
+    (tmp_path / "aside").rename(shard)
+    checkpoint.read("a")
+    shard.unlink()
+    with pytest.raises(ModelError, match="No such file"):
         checkpoint.read("a")
-        shard.unlink()
-        checkpoint.read("c")
-        checkpoint.close()
-        with pytest.raises(ModelError, match="No such file"):
-            checkpoint.read("a")
 
 
 def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
@@ -472,7 +471,8 @@ def test_lies_of_a_place(name: str, tmp_path: Path) -> None:
     lie, said = LIES_OF_PLACES[name]
     index_path(tmp_path / "m").write_bytes(index_of(header(), (b"a", lie)))
     shard_path(tmp_path / "m").write_bytes(bytes(4))
-    with Checkpoint(tmp_path / "m") as checkpoint, pytest.raises(ModelError) as caught:
+    checkpoint = Checkpoint(tmp_path / "m")
+    with pytest.raises(ModelError) as caught:
         checkpoint.read("a")
     assert str(caught.value) == f"{shard_path(tmp_path / 'm')} {said}"
 
@@ -483,7 +483,8 @@ def test_lies_of_a_place(name: str, tmp_path: Path) -> None:
 def test_types_that_are_no_weights(dtype: int, kind: str, tmp_path: Path) -> None:
     index_path(tmp_path / "m").write_bytes(index_of(header(), (b"a", entry(dtype=dtype))))
     said = f"holds a as {kind}, which is no type of weights"
-    with Checkpoint(tmp_path / "m") as checkpoint, pytest.raises(ModelError, match=said):
+    checkpoint = Checkpoint(tmp_path / "m")
+    with pytest.raises(ModelError, match=said):
         checkpoint.read("a")
 
 
@@ -529,7 +530,8 @@ def test_a_data_file_that_cannot_be_read(
 ) -> None:
     prefix = copied(crafted, tmp_path)
     spoil(shard_path(prefix))
-    with Checkpoint(prefix) as checkpoint, pytest.raises(ModelError) as caught:
+    checkpoint = Checkpoint(prefix)
+    with pytest.raises(ModelError) as caught:
         checkpoint.read("a")
     assert str(caught.value) == f"cannot read {shard_path(prefix)}: {reason}"
 
@@ -538,10 +540,10 @@ def test_one_data_file_of_two_is_missing(many_types: Path, tmp_path: Path) -> No
     shutil.copytree(many_types.parent, tmp_path, dirs_exist_ok=True)
     prefix = tmp_path / many_types.name
     shard_path(prefix, 1, 2).unlink()
-    with Checkpoint(prefix) as checkpoint:
-        assert checkpoint.read("single").shape == (2, 3)
-        with pytest.raises(ModelError, match=r"data-00001-of-00002: No such file"):
-            checkpoint.read("scalar")
+    checkpoint = Checkpoint(prefix)
+    assert checkpoint.read("single").shape == (2, 3)
+    with pytest.raises(ModelError, match=r"data-00001-of-00002: No such file"):
+        checkpoint.read("scalar")
 
 
 # Files that were damaged on their way.
@@ -603,14 +605,14 @@ def test_a_data_file_with_a_byte_wrong(seed: int, whole: Path, tmp_path: Path) -
 def lost_and_kept(prefix: Path, values: Values, said: str) -> tuple[int, int]:
     """Return how many bytes of values are refused, and how many are as they were."""
     lost = kept = 0
-    with Checkpoint(prefix) as checkpoint:
-        for name, value in values.items():
-            try:
-                np.testing.assert_array_equal(checkpoint.read(name), value)
-                kept += value.nbytes
-            except ModelError as error:
-                assert str(error).startswith(f"{shard_path(prefix)} {said}{name}")  # noqa: PT017
-                lost += value.nbytes
+    checkpoint = Checkpoint(prefix)
+    for name, value in values.items():
+        try:
+            np.testing.assert_array_equal(checkpoint.read(name), value)
+            kept += value.nbytes
+        except ModelError as error:
+            assert str(error).startswith(f"{shard_path(prefix)} {said}{name}")  # noqa: PT017
+            lost += value.nbytes
     return lost, kept
 
 
@@ -632,13 +634,12 @@ def readable(prefix: Path, index: bytes) -> int:
         checkpoint = Checkpoint(prefix)
     except ModelError:
         return 0
-    with checkpoint:
-        for name, shape in checkpoint.shapes.items():
-            try:
-                assert checkpoint.read(name).shape == shape
-                count += 1
-            except ModelError:
-                pass
+    for name, shape in checkpoint.shapes.items():
+        try:
+            assert checkpoint.read(name).shape == shape
+            count += 1
+        except ModelError:
+            pass
     return count
 
 

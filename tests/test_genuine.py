@@ -20,9 +20,9 @@ from bert_tokemb.errors import SentenceTooLongError, ServerError
 from bert_tokemb.types import Sentence
 from conftest import NONE, Command
 from support.cases import CASES, Case
-from support.genuine import GenuineServer, make_model
-from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
+from support.genuine import GenuineServer
 from support.seed import seed_embed
+from support.texts import random_words
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,18 +106,6 @@ def test_every_word_gets_its_own_pieces(
             np.testing.assert_allclose(array, expected, rtol=0, atol=2e-5)
 
 
-def random_words(random: Random, number: int) -> list[str]:
-    """Words of characters from all over Unicode, one that is white space aside."""
-    planes = [(0x21, 0x7F), (0x80, 0x2FF), (0x300, 0x1FFF), (0x2000, 0xD7FF)]
-    planes += [(0xE000, 0xFFFF), (0x10000, 0x1FFFF), (0x20000, 0x323AF), (0xE0000, 0x10FFFF)]
-    words: list[str] = []
-    while len(words) < number:
-        planes_here = random.choices(planes, k=random.randint(1, 3))
-        codes = [random.randint(*random.choice(planes_here)) for _ in range(random.randint(1, 5))]
-        words += "".join(map(chr, codes)).split()
-    return words
-
-
 @pytest.mark.parametrize("cased", [False, True])
 def test_any_characters_at_all(
     cased: bool, server_none: GenuineServer, server_cased: GenuineServer
@@ -137,15 +125,6 @@ def test_any_characters_at_all(
 
 
 # --- The same vectors as the seed's method, with a real model ---------------------------------
-
-
-@pytest.fixture(scope="module")
-def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2 as a TensorFlow checkpoint."""
-    weights = tmp_path_factory.mktemp("weights") / "weights.npz"
-    np.savez(weights, **as_tensorflow(minilm_weights()))
-    directory = tmp_path_factory.mktemp("minilm")
-    return make_model(directory, minilm_config(), minilm_vocabulary(), weights)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -22,8 +23,14 @@ __all__ = [
     "minilm_directory",
     "minilm_vocabulary",
     "minilm_weights",
+    "random_weights",
+    "tokenizer_json",
     "toy_vocabulary",
+    "write_hugging_face",
+    "write_safetensors",
 ]
+
+Weights = Mapping[str, np.ndarray[Any, Any]]
 
 TINY: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
@@ -98,9 +105,7 @@ def minilm_weights() -> dict[str, np.ndarray[Any, Any]]:
     return weights
 
 
-def as_tensorflow(
-    weights: Mapping[str, np.ndarray[Any, Any]],
-) -> dict[str, np.ndarray[Any, Any]]:
+def as_tensorflow(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
     """Rename PyTorch's weights to TensorFlow's variables, transposing the kernels.
 
     >>> weights = {"encoder.layer.0.output.dense.weight": np.ones((2, 3))}
@@ -120,3 +125,141 @@ def as_tensorflow(
             path, value = path.replace("/weight", "/kernel"), value.T
         converted[f"bert/{path}"] = np.ascontiguousarray(value, np.float32)
     return converted
+
+
+def random_weights(config: Mapping[str, Any], vocab_size: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Draw weights by the names that PyTorch gives them, the same for the same configuration."""
+    drawing = np.random.default_rng(20181011)
+    weights = {}
+    for name, shape in _shapes(dict(config, vocab_size=vocab_size)):
+        values = drawing.normal(0.0, 0.2, shape)
+        weights[name] = (values + ("LayerNorm.weight" in name)).astype(np.float32)
+    return weights
+
+
+def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    c, inner = config["hidden_size"], config["intermediate_size"]
+    yield "embeddings.word_embeddings.weight", (config["vocab_size"], c)
+    yield "embeddings.position_embeddings.weight", (config["max_position_embeddings"], c)
+    yield "embeddings.token_type_embeddings.weight", (config["type_vocab_size"], c)
+    yield from _pair("embeddings.LayerNorm", c)
+    for i in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}."
+        for which in ("query", "key", "value"):
+            yield from _pair(f"{layer}attention.self.{which}", c, c)
+        yield from _pair(f"{layer}attention.output.dense", c, c)
+        yield from _pair(f"{layer}attention.output.LayerNorm", c)
+        yield from _pair(f"{layer}intermediate.dense", inner, c)
+        yield from _pair(f"{layer}output.dense", c, inner)
+        yield from _pair(f"{layer}output.LayerNorm", c)
+    yield from _pair("pooler.dense", c, c)
+
+
+def _pair(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+def write_hugging_face(
+    directory: Path,
+    config: Mapping[str, Any],
+    vocabulary: Sequence[str],
+    weights: Weights | None = None,
+    *,
+    dtype: str = "F32",
+    prefix: str = "",
+    gamma_beta: bool = False,
+    shards: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model directory in Hugging Face's layout, and return it.
+
+    Args:
+        config: As for Google's; `vocab_size` and `model_type` are added unless they are there.
+        weights: By PyTorch's names without prefix; random ones by default.
+        dtype: F32, F16 or BF16.
+        prefix: What the names in the file begin with, such as `bert.`.
+        gamma_beta: Whether layer normalisation has the old names.
+        shards: More than one are told by an index.
+        settings: For `tokenizer_config.json`; by default there is none.
+        tokenizer: For `tokenizer.json` in place of `vocab.txt`; see :func:`tokenizer_json`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": "bert", "vocab_size": len(vocabulary), **config}
+    weights = weights or random_weights(config, config["vocab_size"])
+    _write_json(directory / "config.json", config)
+    if settings is not None:
+        _write_json(directory / "tokenizer_config.json", settings)
+    if tokenizer is not None:
+        _write_json(directory / "tokenizer.json", tokenizer)
+    else:
+        lines = "".join(f"{piece}\n" for piece in vocabulary)
+        (directory / "vocab.txt").write_text(lines, "utf-8")
+    named = {prefix + _old_name(name, gamma_beta): value for name, value in weights.items()}
+    if shards == 1:
+        write_safetensors(directory / "model.safetensors", named, dtype)
+    else:
+        _write_shards(directory, named, dtype, shards)
+    return directory
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+
+def _old_name(name: str, gamma_beta: bool) -> str:
+    if not gamma_beta:
+        return name
+    return re.sub(r"LayerNorm\.(weight|bias)", lambda found: _OLD_NAMES[found[1]], name)
+
+
+_OLD_NAMES = {"weight": "LayerNorm.gamma", "bias": "LayerNorm.beta"}
+
+
+def _write_shards(directory: Path, weights: Weights, dtype: str, shards: int) -> None:
+    places: dict[str, str] = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = {key: weights[key] for key in list(weights)[i::shards]}
+        write_safetensors(directory / name, part, dtype)
+        places |= dict.fromkeys(part, name)
+    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+
+
+_STORED = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+
+
+def write_safetensors(path: Path, weights: Weights, dtype: str = "F32") -> None:
+    """Write a file of tensors: its header's length, a header that tells of each, their values."""
+    header, data = {}, b""
+    for name, value in weights.items():
+        content = value.astype(_STORED[dtype]).tobytes()
+        places = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": places}
+        data += content
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+
+
+def tokenizer_json(vocabulary: Sequence[str], **normalizer: Any) -> dict[str, Any]:
+    """Return the content of a `tokenizer.json`, as the `tokenizers` library writes it.
+
+    Args:
+        normalizer: What is said other than by `BertNormalizer`'s defaults: `lowercase`, ....
+    """
+    usual = {"clean_text": True, "handle_chinese_chars": True, "lowercase": True}
+    return {
+        "version": "1.0",
+        "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_id": 0},
+        "normalizer": {"type": "BertNormalizer", "strip_accents": None, **usual, **normalizer},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {piece: i for i, piece in enumerate(vocabulary)},
+        },
+    }

@@ -76,9 +76,9 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 class Checkpoint:
-    """The variables of a checkpoint; a context manager, for one thread at a time.
+    """The variables of a checkpoint; see :class:`bert_tokemb.model.weights.TensorFile`.
 
-    Only the index is read at first. Data files are opened when they are needed, and stay open.
+    Only the index is read at first. Data files are open while they are read.
 
     Args:
         prefix: What the names of its files begin with, such as ``DIR/bert_model.ckpt``.
@@ -90,7 +90,6 @@ class Checkpoint:
     def __init__(self, prefix: Path) -> None:
         self._prefix = prefix
         self._index = Path(f"{prefix}.index")
-        self._files: dict[int, FileIO] = {}
         with _telling(self._index):
             self._shards, self._entries = _read_index(self._index)
         self.shapes: Mapping[str, tuple[int, ...]] = {
@@ -108,22 +107,9 @@ class Checkpoint:
         with _telling(self._index):
             entry = self._find(name)
         path = Path(f"{self._prefix}.data-{entry.shard:05d}-of-{self._shards:05d}")
-        with _telling(path):
-            if entry.shard not in self._files:
-                self._files[entry.shard] = FileIO(path)
-            values = _read_values(self._files[entry.shard], name, entry)
+        with _telling(path), FileIO(path) as file:
+            values = _read_values(file, name, entry)
         return _as_float32(values, entry.dtype).reshape(entry.shape)
-
-    def close(self) -> None:
-        """Close the data files; a later ``read`` opens them again."""
-        while self._files:
-            self._files.popitem()[1].close()
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _find(self, name: str) -> _Entry:
         entry = self._entries.get(name)

