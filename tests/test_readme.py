@@ -26,7 +26,8 @@ def blocks(language: str) -> list[str]:
 def test_the_two_commands_stand_there() -> None:
     first, second, *_ = (block.strip() for block in blocks("sh"))
     assert first == (
-        "pip install uv && uv run bert-tokemb embed examples/input.txt -o output.pkl --strategy avg"
+        "pip install uv && uv run --extra demo bert-tokemb embed examples/input.txt -o output.pkl "
+        "--strategy avg"
     )
     assert second == "pip install uv && uv run pytest"
 
@@ -34,15 +35,17 @@ def test_the_two_commands_stand_there() -> None:
 def test_the_first_command(run: Command, tmp_path: Path) -> None:
     """What stands behind `uv run`, word for word; and its output as README shows it."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    command = shlex.split(blocks("sh")[0].partition("uv run ")[2])
+    command = shlex.split(blocks("sh")[0].partition("uv run --extra demo ")[2])
     assert command[0] == "bert-tokemb"
-    with StandIn(width=384) as server:
-        variables = {"BERT_TOKEMB_SERVER": str(server.address)}
-        done = run(*command[1:], cwd=tmp_path, env=variables)
+    done = run(*command[1:], cwd=tmp_path)
     assert done.returncode == 0
-    shown = blocks("text")[0]
-    # The time, and with it the rate, differ from run to run.
-    assert re.sub(r"in .*", "", done.stderr) == re.sub(r"in .*", "", shown)
+    # The time, and with it the rate, differ from run to run; so do CPUs. Nobody is looked for at
+    # the usual port.
+    told, shown = (
+        re.sub(r"in \d.*|\d+ threads?|(localhost|127.0.0.1):\d+", "", lines)
+        for lines in (done.stderr, blocks("text")[0])
+    )
+    assert told == shown
     arrays = pickle.loads((tmp_path / "output.pkl").read_bytes())
     assert [array.shape for array in arrays] == [(3, 384), (2, 384)]
     loading = subprocess.run(
@@ -74,13 +77,7 @@ def test_the_plugin(run: Command, tmp_path: Path) -> None:
 
 def test_the_python_example() -> None:
     code = blocks("python")[2]
-    with StandIn(width=384) as server:
-        here = f'Address("127.0.0.1", {server.address.port}, {server.address.port_out})'
-        assert 'Address("localhost")' in code
-        code = code.replace('Address("localhost")', here)
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(3, 384)\n(2, 384)\n"
 
 
@@ -88,9 +85,10 @@ def test_the_server_is_started_as_the_tests_start_it() -> None:
     """The versions named are those the genuine server runs with here."""
     from support.genuine import REQUIREMENTS
 
-    install = next(line for line in blocks("sh")[2].splitlines() if "pip install" in line)
+    server = next(block for block in blocks("sh") if "bert-serving-start" in block)
+    install = next(line for line in server.splitlines() if "pip install" in line)
     assert shlex.split(install)[-len(REQUIREMENTS) :] == list(REQUIREMENTS)
-    start = blocks("sh")[2].splitlines()[-1]
+    start = server.splitlines()[-1]
     assert "-pooling_strategy NONE -show_tokens_to_client -max_seq_len NONE" in start
 
 

@@ -1,10 +1,10 @@
 """Word-level BERT embeddings from text.
 
 >>> import bert_tokemb
->>> with bert_tokemb.ServingEncoder(bert_tokemb.Address("localhost")) as encoder:  # doctest: +SKIP
+>>> with bert_tokemb.open_local("sentence-transformers/all-MiniLM-L6-v2") as encoder:
 ...     for array in bert_tokemb.embed(["Hello World !"], encoder, "avg"):
 ...         print(array.shape)
-(3, 768)
+(3, 384)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .encoders.local import LocalEncoder, open_local
     from .encoders.serving import Address, ServingEncoder
     from .errors import TokembError
     from .pipeline import embed
@@ -20,15 +21,26 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Address", "Counts", "ServingEncoder", "TokembError", "embed", "load_strategy"]
+__all__ = [
+    "Address",
+    "Counts",
+    "LocalEncoder",
+    "ServingEncoder",
+    "TokembError",
+    "embed",
+    "load_strategy",
+    "open_local",
+]
 
 _HOMES = {
     "Address": ".encoders.serving",
     "Counts": ".types",
+    "LocalEncoder": ".encoders.local",
     "ServingEncoder": ".encoders.serving",
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",
+    "open_local": ".encoders.local",
 }
 
 

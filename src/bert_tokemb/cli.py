@@ -131,7 +131,7 @@ def cli() -> None:
     "--model",
     metavar="DIR|HUB_ID",
     show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
-    help="Compute in this process, with a BERT in a directory or on the Hugging Face hub.",
+    help="Have the embedded engine compute, with a BERT in a directory or on the Hugging Face hub.",
 )
 @_option(
     "--layers",
@@ -139,19 +139,19 @@ def cli() -> None:
     default="-2",
     show_default=True,
     metavar="N[,N...]",
-    help="With --model: which hidden layers, side by side in this order; -1 is the last.",
+    help="Engine: which hidden layers, side by side in this order; -1 is the last.",
 )
 @_option(
     "--max-seq-len",
     type=click.IntRange(min=3),
     metavar="N",
-    help="With --model: the most word pieces of a sentence, [CLS] and [SEP] included.",
+    help="Engine: the most word pieces of a sentence, [CLS] and [SEP] included.",
     show_default="as many as the model takes",
 )
 @_option(
     "--cased/--uncased",
     default=None,
-    help="With --model: keep capitals and accents, or strip them.",
+    help="Engine: keep capitals and accents, or strip them.",
     show_default="as the model says",
 )
 @_option(
@@ -159,20 +159,20 @@ def cli() -> None:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="With --model: where to compute. auto is a GPU if onnxruntime-gpu is installed.",
+    help="Engine: where to compute. auto is a GPU if onnxruntime-gpu is installed.",
 )
 @_option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="With --model: int8 is quicker on a CPU, and less exact; fp16 the same on a GPU.",
+    help="Engine: int8 is quicker on a CPU, and less exact; fp16 the same on a GPU.",
 )
 @_option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="With --model: how many threads compute.",
+    help="Engine: how many threads compute.",
     show_default="one for each available CPU",
 )
 @_option(
@@ -182,7 +182,7 @@ def cli() -> None:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="With --server: how long one request may take before it is sent again.",
+    help="Server: how long one request may take before it is sent again.",
 )
 @_option(
     "--retries",
@@ -190,7 +190,7 @@ def cli() -> None:
     default=3,
     show_default=True,
     metavar="N",
-    help="With --server: how many times it is sent again.",
+    help="Server: how many times it is sent again.",
 )
 @_option(
     "--blank-lines",

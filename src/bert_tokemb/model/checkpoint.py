@@ -2,11 +2,11 @@
 
 A checkpoint of format V2 is ``PREFIX.index``, which tells where every variable lies, and
 ``PREFIX.data-00000-of-00001`` (or several such shards), which hold the values. The index is a
-table as LevelDB writes it (its ``doc/table_format.md``) from names to ``BundleEntryProto``; the
+table as LevelDB writes it (:mod:`bert_tokemb.model.table`) from names to ``BundleEntryProto``; the
 empty name has a ``BundleHeaderProto`` (TensorFlow's ``core/protobuf/tensor_bundle.proto``).
 
-Every block of the table and every variable carries a CRC-32C, and each is checked. No length
-that a file tells is believed before it was compared with what is there.
+Every variable carries a CRC-32C, which is checked. No length that a file tells is believed before
+it was compared with what is there.
 """
 
 from __future__ import annotations
@@ -26,22 +26,16 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 from ..types import FloatArray
+from .table import FileError, damaged, masked, number, pairs_of_table, take, varint
 
 __all__ = ["Checkpoint"]
 
 # BERT-large with its optimizer's variables needs less than 100 KB.
 _LARGEST_INDEX = 1 << 20
-_LONGEST_NAME = 1 << 10
 # Read, checked and copied while it lies in the processor's cache.
 _CHUNK = 1 << 20
 # What numpy 1 takes; TensorFlow takes more.
 _MOST_DIMENSIONS = 32
-
-# The table's end: two handles padded to 40 bytes, and a number that tells what this is.
-_FOOTER = 48
-_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
-# Behind every block: how it is compressed (one byte), and the checksum.
-_TRAILER = 5
 
 # A protobuf field's tag is its number, and in the last three bits how it is stored.
 _VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}
@@ -57,21 +51,13 @@ _STORED = {1: "<f4", 2: "<f8", _BFLOAT16: "<u2", 19: "<f2"}
 _NO_WEIGHTS = {3: "int32", 7: "text", 9: "int64", 10: "bool"}
 
 
-class _FileError(Exception):
-    """What is wrong with a file, as it reads behind the file's name."""
-
-
-def _damaged(what: str) -> _FileError:
-    return _FileError(f"is damaged: {what}; download it again")
-
-
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    except _FileError as error:
+    except FileError as error:
         raise ModelError(f"{path} {error}") from error
 
 
@@ -114,14 +100,14 @@ class Checkpoint:
     def _find(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
-            raise _FileError(f"has no variable {name}")
+            raise FileError(f"has no variable {name}")
         if entry.partitioned:
-            raise _FileError(f"holds {name} in parts; save it again without a partitioner")
+            raise FileError(f"holds {name} in parts; save it again without a partitioner")
         if entry.dtype not in _STORED:
             kind = _NO_WEIGHTS.get(entry.dtype, f"TensorFlow's type {entry.dtype}")
-            raise _FileError(f"holds {name} as {kind}, which is no type of weights")
+            raise FileError(f"holds {name} as {kind}, which is no type of weights")
         if not entry.size:
-            raise _FileError(f"holds {name} without a single value")
+            raise FileError(f"holds {name} without a single value")
         return entry
 
 
@@ -143,11 +129,11 @@ def _read_index(path: Path) -> tuple[int, dict[str, _Entry]]:
     with path.open("rb") as file:
         table = file.read(_LARGEST_INDEX + 1)
     if len(table) > _LARGEST_INDEX:
-        raise _FileError("is too large for the index of a TensorFlow checkpoint")
-    pairs = _pairs_of_table(table)
+        raise FileError("is too large for the index of a TensorFlow checkpoint")
+    pairs = pairs_of_table(table)
     key, header = next(pairs, (None, b""))
     if key != b"":
-        raise _damaged("it has no header")
+        raise damaged("it has no header")
     shards = _parse_header(header)
     entries = {}
     for key, message in pairs:
@@ -162,10 +148,10 @@ def _parse_header(message: bytes) -> int:
     """Return the number of shards."""
     numbers, parts = _fields(message)
     if numbers[_ENDIANNESS] != 0:
-        raise _FileError("was written on a big-endian machine; save it again on another one")
+        raise FileError("was written on a big-endian machine; save it again on another one")
     # So far there has been version 1 only.
     if _fields(b"".join(parts[_VERSION]))[0][_OLDEST_READER] > 1:
-        raise _FileError("is of a format newer than this program")
+        raise FileError("is of a format newer than this program")
     return numbers[_SHARDS]
 
 
@@ -181,11 +167,11 @@ def _parse_entry(name: str, message: bytes, shards: int) -> _Entry:
         partitioned=bool(parts[_SLICES]),
     )
     if entry.shard >= shards:
-        raise _damaged(f"{name} lies in a data file that there is not")
+        raise damaged(f"{name} lies in a data file that there is not")
     if entry.dtype in _STORED and not entry.partitioned:
         itemsize = np.dtype(_STORED[entry.dtype]).itemsize
         if entry.size != math.prod(entry.shape) * itemsize:
-            raise _damaged(f"the shape and the size of {name} disagree")
+            raise damaged(f"the shape and the size of {name} disagree")
     return entry
 
 
@@ -194,65 +180,8 @@ def _parse_shape(message: bytes) -> tuple[int, ...]:
     shape = tuple(_fields(dim)[0][_DIM_SIZE] for dim in parts[_DIM])
     # A negative number is stored as its two's complement of 64 bits.
     if numbers[_UNKNOWN_RANK] or len(shape) > _MOST_DIMENSIONS or any(n >> 63 for n in shape):
-        raise _damaged("the shape of a variable cannot be")
+        raise damaged("the shape of a variable cannot be")
     return shape
-
-
-def _pairs_of_table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys of a LevelDB table, in their order, with the values."""
-    footer = table[-_FOOTER:]
-    if len(footer) < _FOOTER or not footer.endswith(_MAGIC):
-        raise _FileError(
-            "is not the index of a TensorFlow checkpoint, or is cut short; download it again"
-        )
-    _, _, at = _handle(footer, 0)  # of the block of filters, which TensorFlow leaves empty
-    last = None
-    for _, handle in _pairs_of_block(_block(table, footer, at)):
-        for key, value in _pairs_of_block(_block(table, handle, 0)):
-            # Else one block, named again and again, would make a small file endless.
-            if last is not None and key <= last:
-                raise _damaged("its names are not in order")
-            yield key, value
-            last = key
-
-
-def _handle(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return a block's offset and size, and where this handle of it ends."""
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
-    return offset, size, at
-
-
-def _block(table: bytes, handles: bytes, at: int) -> bytes:
-    offset, size, _ = _handle(handles, at)
-    end = offset + size
-    trailer = _take(table, end, _TRAILER)
-    if _masked(google_crc32c.value(table[offset : end + 1])) != _number(trailer[1:]):
-        raise _damaged("the checksum of a block is wrong")
-    if trailer[0] != 0:
-        raise _FileError("is compressed, which is not supported; save it again without")
-    return table[offset:end]
-
-
-def _pairs_of_block(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys, of which each is stored as its difference to the last, and the values."""
-    # At the end is the number of places where a key stands in full, behind their offsets.
-    restarts = _number(block[-4:])
-    size = len(block) - 4 - 4 * restarts
-    if size < 0:
-        raise _damaged("a block of it is too small")
-    block = block[:size]
-    key, at = b"", 0
-    while at < size:
-        shared, at = _varint(block, at)
-        added, at = _varint(block, at)
-        length, at = _varint(block, at)
-        # Each name may be as long as all before it: without a limit they would fill the memory.
-        if shared > len(key) or shared + added > _LONGEST_NAME:
-            raise _damaged("a name in it cannot be")
-        key = key[:shared] + _take(block, at, added)
-        yield key, _take(block, at + added, length)
-        at += added + length
 
 
 def _fields(message: bytes) -> tuple[Mapping[int, int], Mapping[int, list[bytes]]]:
@@ -265,51 +194,26 @@ def _fields(message: bytes) -> tuple[Mapping[int, int], Mapping[int, list[bytes]
     parts: defaultdict[int, list[bytes]] = defaultdict(list)
     at = 0
     while at < len(message):
-        tag, at = _varint(message, at)
+        tag, at = varint(message, at)
         kind = tag & 7
         if kind == _VARINT:
-            numbers[tag], at = _varint(message, at)
+            numbers[tag], at = varint(message, at)
         elif kind == _BYTES:
-            size, at = _varint(message, at)
-            parts[tag].append(_take(message, at, size))
+            size, at = varint(message, at)
+            parts[tag].append(take(message, at, size))
             at += size
         elif kind in _FIXED:
-            numbers[tag] = _number(_take(message, at, _FIXED[kind]))
+            numbers[tag] = number(take(message, at, _FIXED[kind]))
             at += _FIXED[kind]
         else:
-            raise _damaged("it holds a field of no known kind")
+            raise damaged("it holds a field of no known kind")
     return numbers, parts
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of 64 bits, stored in seven a byte with the lowest first, and its end."""
-    number = 0
-    for i, byte in enumerate(data[at : at + 10]):
-        number |= (byte & 0x7F) << 7 * i
-        if byte < 0x80 and number >> 64 == 0:
-            return number, at + i + 1
-    raise _damaged("a number in it has no end")
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "little")
-
-
-def _take(data: bytes, at: int, size: int) -> bytes:
-    if at + size > len(data):
-        raise _damaged("a length in it points beyond the end")
-    return data[at : at + size]
-
-
-def _masked(crc: int) -> int:
-    """Return a checksum as LevelDB and TensorFlow store it: turned by 15 bits, and added to."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _read_values(file: FileIO, name: str, entry: _Entry) -> npt.NDArray[np.uint8]:
     """Return the bytes of a variable, none before the file was seen to hold them all."""
     if entry.offset + entry.size > os.fstat(file.fileno()).st_size:
-        raise _FileError(f"is cut short: it ends before the values of {name}; download it again")
+        raise FileError(f"is cut short: it ends before the values of {name}; download it again")
     values = np.empty(entry.size, np.uint8)
     file.seek(entry.offset)
     crc = at = 0
@@ -317,8 +221,8 @@ def _read_values(file: FileIO, name: str, entry: _Entry) -> npt.NDArray[np.uint8
         crc = google_crc32c.extend(crc, chunk)
         values[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
         at += len(chunk)
-    if _masked(crc) != entry.crc:
-        raise _damaged(f"the checksum of {name} is wrong")
+    if masked(crc) != entry.crc:
+        raise damaged(f"the checksum of {name} is wrong")
     return values
 
 

@@ -53,8 +53,8 @@ def quantize(kernel: FloatArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.f
     Each output has its own scale, by its largest weight; zero stays zero.
 
     >>> quantized, scale = quantize(np.array([[1.0, 0.0], [-2.0, 0.0]]))
-    >>> quantized.tolist(), (quantized * scale).round(2).tolist()
-    ([[64, 0], [-127, 0]], [[1.01, 0.0], [-2.0, 0.0]])
+    >>> quantized.tolist(), scale.tolist()
+    ([[64, 0], [-127, 0]], [0.015748031437397003, 1.0])
     """
     largest = np.maximum(kernel.max(axis=0), -kernel.min(axis=0))
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
