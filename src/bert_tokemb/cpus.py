@@ -1,14 +1,16 @@
-"""How many processors this process may use."""
+"""How many processors this process may use, and what they can."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_cpus"]
+__all__ = ["available_cpus", "exact_bits"]
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -49,3 +51,21 @@ def _limits(mount: Path, path: str) -> Iterator[float]:
             period = int((group / "cpu.cfs_period_us").read_text("ascii"))
             if quota > 0:
                 yield quota / period
+
+
+def exact_bits(root: Path = Path("/")) -> int:
+    """Return how many bits weights may have where vectors of 8 bits are multiplied with them.
+
+    An x86 without VNNI adds two such products in 16 bits, which overflow unless one factor has
+    7 bits (ONNX Runtime's documentation of quantization calls that ``reduce_range``).
+
+    Args:
+        root: Where ``proc`` lies.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return 8
+    with suppress(OSError, UnicodeDecodeError):
+        told = (root / "proc/cpuinfo").read_text("utf-8")
+        if re.search(r"^flags\b.*\b(avx512_|avx_)vnni\b", told, re.MULTILINE):
+            return 8
+    return 7

@@ -33,24 +33,27 @@ def cache_directory() -> Path:
 
 
 def remembered(
-    files: tuple[Path, ...], depth: int, make: Callable[[], dict[str, Parameter]]
+    files: tuple[Path, ...], depth: int, make: Callable[[], dict[str, Parameter]], *, bits: int = 8
 ) -> Mapping[str, Parameter]:
     """Return the parameters made from these files, from the cache or by making them.
 
     Args:
         files: What they are made from. Their paths, sizes and times are the key.
         depth: How many layers they are for.
+        bits: How many each weight has.
         make: Makes them.
     """
-    with suppress(OSError):
-        path = cache_directory() / f"int8-{_key(files, depth)}.safetensors"
+    path = None
+    with suppress(OSError, RuntimeError):  # the latter where nobody is at home
+        path = cache_directory() / f"int{bits}-{_key(files, depth)}.safetensors"
+    if path:
         with suppress(OSError, SafetensorError):
             return load_file(path)
-        made = make()
+    made = make()
+    if path:
         with suppress(OSError, SafetensorError):
             _keep(path, made)
-        return made
-    return make()
+    return made
 
 
 def _key(files: tuple[Path, ...], depth: int) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from ..cpus import available_cpus
+from ..cpus import available_cpus, exact_bits
 from ..errors import ModelError, UsageError
 from ..types import FloatArray
 from .cache import remembered
@@ -155,10 +156,10 @@ def _choose(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
 
 def _parameters(model: Model, depth: int, precision: Precision) -> Mapping[str, Parameter]:
     if precision == "int8":
-        return remembered(
-            model.files, depth, lambda: dict(parameters(model.weights, depth, int8=True))
-        )
-    made = parameters(model.weights, depth, int8=False)
+        bits = exact_bits()
+        make = partial(parameters, model.weights, depth, bits=bits)
+        return remembered(model.files, depth, lambda: dict(make()), bits=bits)
+    made = parameters(model.weights, depth)
     if precision == "fp16":
         return {name: values.astype(np.float16) for name, values in made}
     return dict(made)

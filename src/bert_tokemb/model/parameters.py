@@ -29,25 +29,29 @@ Parameter = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.i
 _Vector = npt.NDArray[np.float64]
 
 
-def parameters(weights: Weights, depth: int, *, int8: bool) -> Iterator[tuple[str, Parameter]]:
+def parameters(
+    weights: Weights, depth: int, *, bits: int | None = None
+) -> Iterator[tuple[str, Parameter]]:
     """Yield what the graph of the first ``depth`` layers needs, one after another.
 
-    Kernels are ``(in, out)`` and contiguous. With ``int8`` they are quantized, and followed by
-    their ``scale``.
+    Kernels are ``(in, out)`` and contiguous. With ``bits`` they are quantized to so many, and
+    followed by their ``scale``.
 
     Raises:
         ModelError: see :class:`bert_tokemb.model.weights.Weights`.
     """
     for name, values in _in_float32(weights, depth):
-        if int8 and name.endswith(".kernel"):
-            kernel, scale = quantize(values)
+        if bits and name.endswith(".kernel"):
+            kernel, scale = quantize(values, bits)
             yield name, kernel
             yield name.replace(".kernel", ".scale"), scale
         else:
             yield name, np.ascontiguousarray(values, np.float32)
 
 
-def quantize(kernel: FloatArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantize(
+    kernel: FloatArray, bits: int = 8
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Return ``(in, out)`` whole numbers, and the ``(out,)`` scales that give the kernel back.
 
     Each output has its own scale, by its largest weight; zero stays zero.
@@ -57,7 +61,7 @@ def quantize(kernel: FloatArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.f
     ([[64, 0], [-127, 0]], [0.015748031437397003, 1.0])
     """
     largest = np.maximum(kernel.max(axis=0), -kernel.min(axis=0))
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scale = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
     return np.rint(kernel / scale).astype(np.int8, order="C"), scale
 
 
