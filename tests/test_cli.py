@@ -265,6 +265,19 @@ def test_a_bug_keeps_its_traceback(server: StandIn, run: Command, text: Path) ->
     assert not output.exists()
 
 
+def test_too_little_memory(server: StandIn, run: Command, text: Path) -> None:
+    (text.parent / "mine.py").write_text("def large(pieces):\n    return bytes(1 << 60)\n")
+    output = text.parent / "out"
+    done = run(
+        *("embed", text, "-o", output, "--server", server.address),
+        *("--strategy", "mine:large"),
+        cwd=text.parent,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "bert-tokemb: error: there is not enough memory\n"
+    assert not output.exists()
+
+
 # --- Signals ----------------------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ def test_options_of_the_engine(model: Path, run: Command, text: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--model", ""], "--model is empty: give a directory, or an id on the hub"),
         (["--layers", "one"], "'one' is not N[,N...]"),
         (["--layers", "-1,"], "'-1,' is not N[,N...]"),
         (["--layers", "-4"], "there is no layer -4: "),

@@ -28,6 +28,7 @@ __all__ = ["cli", "run"]
 
 PROGRAM = "bert-tokemb"
 _SERVER = "HOST[:PORT[:PORT_OUT]]"
+_MOST_THREADS = 1024
 _LONGEST_TIMEOUT = 7 * 24 * 3600.0
 _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
@@ -48,6 +49,9 @@ def run() -> int:
         # One line, whatever names and foreign messages it quotes.
         tell(f"{PROGRAM}: error: {' '.join(str(error).splitlines())}")
         return error.exit_code
+    except MemoryError:
+        tell(f"{PROGRAM}: error: there is not enough memory")
+        return TokembError.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -170,7 +174,7 @@ def cli() -> None:
 )
 @_option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=_MOST_THREADS),
     metavar="N",
     help="Engine: how many threads compute.",
     show_default="one for each available CPU",

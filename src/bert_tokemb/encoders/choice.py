@@ -62,12 +62,12 @@ def choose_encoder(
         ServerError: the server does not answer, or not as it must.
         ModelError: the model cannot be used, or the engine is not installed.
     """
-    if server and model:
+    if server and model is not None:
         raise UsageError("--server and --model exclude each other: give one of them")
     if server:
         _refuse(given, for_engine, "they belong to --model; a server is started with its own")
         return ServingEncoder(server, **for_server)
-    if model:
+    if model is not None:
         _refuse(given, for_server, "they belong to --server")
         return _open_local(f"--model needs more packages: {_INSTALL}", model, for_engine)
     if _listens(default_server):

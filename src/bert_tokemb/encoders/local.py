@@ -56,7 +56,7 @@ def open_local(
         UsageError: the model has no such layer, or the like.
         ModelError: there is no such model, or it cannot be used.
     """
-    loaded = load_model(model or DEFAULT_MODEL, cased=cased)
+    loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
     return LocalEncoder(engine, max_seq_len=max_seq_len)
 

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from .checkpoint import Checkpoint
 from .config import ModelConfig, read_config
 from .hub import download
@@ -68,6 +68,8 @@ def load_model(name: str = DEFAULT_MODEL, *, cased: bool | None = None) -> Model
 
 
 def _locate(name: str) -> tuple[Path, str]:
+    if not name:
+        raise UsageError("--model is empty: give a directory, or an id on the hub")
     path = Path(name).expanduser()
     if path.is_dir():
         return path, name
