@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bert_tokemb.model.engine import Engine
 from support.genuine import GenuineServer, make_model
 from support.models import (
     TINY,
@@ -22,6 +23,7 @@ from support.models import (
     minilm_weights,
     toy_vocabulary,
 )
+from support.tiny import start, write_tiny
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
@@ -51,6 +53,23 @@ def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(weights, **as_tensorflow(minilm_weights()))
     directory = tmp_path_factory.mktemp("minilm")
     return make_model(directory, minilm_config(), minilm_vocabulary(), weights)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For those who change nothing."""
+    return write_tiny(tmp_path_factory.mktemp("shared") / "model")
+
+
+@pytest.fixture(scope="session")
+def engine(shared_tiny: Path) -> Engine:
+    """Gives all its layers."""
+    return start(shared_tiny, (0, 1, 2))
 
 
 @pytest.fixture(scope="session")

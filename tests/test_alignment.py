@@ -13,7 +13,7 @@ from bert_tokemb.alignment import align, align_closely, spell, unknown_words
 from bert_tokemb.wordpiece import basic_tokens
 from support.cases import CASES, Case
 from support.models import minilm_vocabulary, toy_vocabulary
-from test_wordpiece import words
+from support.texts import words
 
 EXACT = [case for case in CASES if not case.newer]
 NEWER = [case for case in CASES if case.newer]

@@ -20,7 +20,8 @@ from bert_tokemb.encoders.local import LocalEncoder, open_local
 from bert_tokemb.errors import UsageError
 from bert_tokemb.types import Sentence
 from conftest import Command
-from support.models import TINY, toy_vocabulary, write_hugging_face
+from support.memory import MEASURE
+from support.models import TINY, minilm_directory, toy_vocabulary, write_hugging_face
 from support.standin import StandIn
 
 WIDTH = TINY["hidden_size"]
@@ -325,9 +326,6 @@ def test_limits_of_a_sentence(model: Path) -> None:
 
 def test_memory_is_bounded_by_the_weights(tmp_path: Path) -> None:
     """Twice the weights and 400 MB, with a real model, and lines of all lengths."""
-    from support.models import minilm_directory
-    from test_memory import MEASURE
-
     text = tmp_path / "text"
     words = (Path(__file__).parents[1] / "LICENSE").read_text("ascii").split()
     with text.open("w") as file:

@@ -11,17 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.memory import MEASURE
 from support.standin import StandIn
-
-MEASURE = """
-from bert_tokemb.__main__ import main
-try:
-    main()
-finally:
-    # Not getrusage: its peak is at least that of the process that started this one.
-    with open("/proc/self/status") as status:
-        print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
-"""
 
 WIDTH = 1024
 

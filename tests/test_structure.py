@@ -23,9 +23,10 @@ LEVELS = [
     {"encoders.client", "model.hub", "model.parameters", "model.pieces"},
     {"alignment", "reading", "model.checkpoint", "model.tensors", "model.weights"},
     {"model.vocabulary", "model.table"},
+    {"model.tokenizer"},
     {"wordpiece", "model.config"},
     {"types", "errors", "interruption", "cpus"},
-    {"encoders.__init__", "model.__init__", "outputs.__init__"},
+    {"encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
 ]
 """From the top: a module imports from the levels below its own, and from no other."""
 

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
 from bert_tokemb.wordpiece import basic_tokens
-
-OLD = unicodedata.ucd_3_2_0
-"""Unicode 3.2. What was assigned by then is the same in every table since, but for a few."""
-
-
-def differs(char: str) -> bool:
-    """Where the library is known to differ from BERT, or its Unicode table from ours.
-
-    The genuine server decides these; see the alignment cases.
-    """
-    return (
-        char in "Σσς"  # lower-cases a final sigma otherwise
-        or 0x2B820 <= ord(char) <= 0x2CEAF  # splits not all of these ideographs
-        or OLD.category(char) != unicodedata.category(char)  # its table may be another one
-        or OLD.category(char).startswith("C")  # unassigned ones are not deleted by all versions
-    )
-
-
-def words(exclude: str = "") -> st.SearchStrategy[str]:
-    chars = st.characters(exclude_categories=["Cs"]).filter(
-        lambda char: not char.isspace() and not differs(char) and char not in exclude
-    )
-    likely = st.sampled_from("aZé'İß東京-.,|[]#\u0301\u00ad한ﬁñΑλ1²")
-    return st.text(chars | likely, min_size=1, max_size=12)
+from support.texts import words
 
 
 def reference(word: str, do_lower_case: bool) -> list[str]:

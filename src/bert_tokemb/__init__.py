@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .encoders.address import Address
     from .encoders.local import LocalEncoder, open_local
-    from .encoders.serving import Address, ServingEncoder
+    from .encoders.serving import ServingEncoder
     from .errors import TokembError
     from .pipeline import embed
     from .strategies import load_strategy
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Address": ".encoders.serving",
+    "Address": ".encoders.address",
     "Counts": ".types",
     "LocalEncoder": ".encoders.local",
     "ServingEncoder": ".encoders.serving",

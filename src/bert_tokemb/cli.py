@@ -22,7 +22,7 @@ from .errors import TokembError, UsageError
 from .interruption import ignore_signals
 
 if TYPE_CHECKING:
-    from .encoders.client import Address
+    from .encoders.address import Address
 
 __all__ = ["cli", "run"]
 
@@ -75,7 +75,7 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
     if value is None:
         return None
-    from .encoders.client import Address
+    from .encoders.address import Address
 
     host, *ports = value.split(":")
     if not host or len(ports) > 2 or not all(_is_port(port) for port in ports):

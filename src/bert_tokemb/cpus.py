@@ -30,8 +30,8 @@ def available_cpus(root: Path = Path("/")) -> int:
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the processors of every limit that lies on us, those of our ancestors too."""
     with suppress(OSError, UnicodeDecodeError):
-        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
+        told = (root / "proc/self/cgroup").read_text("utf-8")
+        for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", told, re.MULTILINE):
             if controllers == "":
                 yield from _limits(root / "sys/fs/cgroup", path)
             elif "cpu" in controllers.split(","):
@@ -42,15 +42,17 @@ def _limits(mount: Path, path: str) -> Iterator[float]:
     # In a container the mount may show its own group as the root, while the path is the host's.
     groups = [mount / path.strip("/"), *(mount / path.strip("/")).parents]
     for group in groups[: groups.index(mount) + 1]:
-        # A file that is not there, or that says "max" or -1, sets no limit.
-        with suppress(OSError, ValueError):
-            quota, period = map(int, (group / "cpu.max").read_text("ascii").split())
+        yield from _quota(group / "cpu.max")
+        yield from _quota(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
+
+
+def _quota(*files: Path) -> Iterator[float]:
+    """Yield microseconds of a processor in each period, by the length of the period."""
+    # A file that is not there, or that says "max" or -1, sets no limit.
+    with suppress(OSError, ValueError, ArithmeticError):
+        quota, period = map(int, " ".join(file.read_text("ascii") for file in files).split())
+        if quota > 0:
             yield quota / period
-        with suppress(OSError, ValueError):
-            quota = int((group / "cpu.cfs_quota_us").read_text("ascii"))
-            period = int((group / "cpu.cfs_period_us").read_text("ascii"))
-            if quota > 0:
-                yield quota / period
 
 
 def exact_bits(root: Path = Path("/")) -> int:

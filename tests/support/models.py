@@ -17,13 +17,16 @@ from safetensors.numpy import load_file
 from .interpreters import skip_or_fail
 
 __all__ = [
+    "INDEX",
     "TINY",
     "as_tensorflow",
+    "join_safetensors",
     "minilm_config",
     "minilm_directory",
     "minilm_vocabulary",
     "minilm_weights",
     "random_weights",
+    "split_safetensors",
     "tokenizer_json",
     "toy_vocabulary",
     "write_hugging_face",
@@ -45,6 +48,9 @@ TINY: dict[str, Any] = {
     "type_vocab_size": 2,
 }
 """A BERT that takes 62 pieces a sentence and is quick to start."""
+
+INDEX = "model.safetensors.index.json"
+"""Tells which weights are in which shard."""
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ASCII = [chr(code) for code in range(0x21, 0x7F)]
@@ -224,7 +230,7 @@ def _write_shards(directory: Path, weights: Weights, dtype: str, shards: int) ->
         part = {key: weights[key] for key in list(weights)[i::shards]}
         write_safetensors(directory / name, part, dtype)
         places |= dict.fromkeys(part, name)
-    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+    _write_json(directory / INDEX, {"metadata": {}, "weight_map": places})
 
 
 _STORED = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -238,8 +244,20 @@ def write_safetensors(path: Path, weights: Weights, dtype: str = "F32") -> None:
         places = [len(data), len(data) + len(content)]
         header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": places}
         data += content
-    encoded = json.dumps(header).encode()
-    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+    path.write_bytes(join_safetensors(header, data))
+
+
+def join_safetensors(header: object, data: bytes) -> bytes:
+    """Return the content of a file with any header, also one that lies."""
+    encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(encoded).to_bytes(8, "little") + encoded + data
+
+
+def split_safetensors(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the header and the data of a file."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
 
 
 def tokenizer_json(vocabulary: Sequence[str], **normalizer: Any) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ModelError, ServerError, UsageError
 from ..types import Encoder
-from .client import Address
-from .contact import start_command
-from .serving import ServingEncoder
+
+if TYPE_CHECKING:
+    from .address import Address
 
 __all__ = ["choose_encoder"]
 
@@ -66,7 +66,7 @@ def choose_encoder(
         raise UsageError("--server and --model exclude each other: give one of them")
     if server:
         _refuse(given, for_engine, "they belong to --model; a server is started with its own")
-        return ServingEncoder(server, **for_server)
+        return _open_server(server, for_server)
     if model is not None:
         _refuse(given, for_server, "they belong to --server")
         return _open_local(f"--model needs more packages: {_INSTALL}", model, for_engine)
@@ -74,7 +74,9 @@ def choose_encoder(
         where = f"a server listens at {default_server.host}:{default_server.port}"
         _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
         _log.warning("%s, and gives the vectors; --model would compute them here", where)
-        return _default_server(default_server, for_server)
+        return _open_default_server(default_server, for_server)
+    from .contact import start_command
+
     nobody = f"no server listens at {default_server.host}:{default_server.port}"
     encoder = _open_local(
         f"{nobody}, and the engine for this process is not installed: start a server with: "
@@ -100,14 +102,20 @@ def _listens(address: Address) -> bool:
     return True
 
 
-def _default_server(address: Address, for_server: Mapping[str, Any]) -> ServingEncoder:
+def _open_default_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
     try:
-        return ServingEncoder(address, **for_server)
+        return _open_server(address, for_server)
     except ServerError as error:
         raise ServerError(
             f"{error}; or say which is meant: --server HOST:PORT:PORT_OUT, or --model for the "
             "engine in this process"
         ) from error
+
+
+def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
+    from .serving import ServingEncoder  # the engine can start without
+
+    return ServingEncoder(address, **for_server)
 
 
 def _open_local(otherwise: str, model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:

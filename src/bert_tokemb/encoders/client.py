@@ -18,7 +18,6 @@ A connection belongs to one thread.
 from __future__ import annotations
 
 import math
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,8 +28,9 @@ import zmq
 from bert_serving.client import BertClient, __version__
 
 from ..types import FloatArray
+from .address import Address
 
-__all__ = ["CLIENT_VERSION", "Address", "BadReplyError", "Connection", "Reply"]
+__all__ = ["CLIENT_VERSION", "BadReplyError", "Connection", "Reply"]
 
 CLIENT_VERSION: str = __version__
 
@@ -39,28 +39,6 @@ _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, Value
 
 _PATIENCE_FOR_CONFIG = 2.0  # seconds
 _PATIENCE_FOR_SENDING = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens: requests go to ``port``, replies come from ``port_out``."""
-
-    host: str = "localhost"
-    port: int = 5555
-    port_out: int = 5556
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}:{self.port_out}"
-
-    def probe(self, timeout: float) -> None:
-        """Raise ``OSError`` unless something accepts a connection on ``port``.
-
-        ZeroMQ connects in the background and never tells that nobody is there.
-        """
-        found = socket.getaddrinfo(self.host, self.port, socket.AF_INET, socket.SOCK_STREAM)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(timeout)
-            probe.connect(found[0][4])
 
 
 class BadReplyError(Exception):

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..errors import ServerError
-from .client import CLIENT_VERSION, Address, BadReplyError, Connection
+from .address import Address
+from .client import CLIENT_VERSION, BadReplyError, Connection
 
 __all__ = ["check_unchanged", "first_contact", "start_command"]
 

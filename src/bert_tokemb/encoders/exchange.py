@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import ServerError
-from .client import Address, BadReplyError, Connection, Reply
+from .address import Address
+from .client import BadReplyError, Connection, Reply
 from .contact import check_unchanged
 
 __all__ = ["Exchange", "Request"]

@@ -21,7 +21,8 @@ from ..alignment import align, align_closely, spell, unknown_words
 from ..errors import SentenceTooLongError
 from ..types import Budget, Encoded, Prepared, Sentence
 from ..wordpiece import basic_tokens
-from .client import Address, Reply
+from .address import Address
+from .client import Reply
 from .contact import first_contact
 from .exchange import HARMLESS, Exchange, Request
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from .parameters import Parameter
 
@@ -23,6 +23,7 @@ __all__ = ["cache_directory", "remembered"]
 
 # Part of every key: to be changed whenever parameters are made in another way.
 _RECIPE = 1
+_DIGEST = 32  # bytes of SHA-256, before the content
 
 
 def cache_directory() -> Path:
@@ -45,10 +46,10 @@ def remembered(
     """
     path = None
     with suppress(OSError, RuntimeError):  # the latter where nobody is at home
-        path = cache_directory() / f"int{bits}-{_key(files, depth)}.safetensors"
+        path = cache_directory() / f"int{bits}-{_key(files, depth)}"
     if path:
         with suppress(OSError, SafetensorError):
-            return load_file(path)
+            return _kept(path)
     made = make()
     if path:
         with suppress(OSError, SafetensorError):
@@ -63,10 +64,22 @@ def _key(files: tuple[Path, ...], depth: int) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
+def _kept(path: Path) -> Mapping[str, Parameter]:
+    content = path.read_bytes()
+    # Nobody would notice a weight that the disk has changed.
+    if content[:_DIGEST] != hashlib.sha256(content[_DIGEST:]).digest():
+        raise SafetensorError(f"{path} is damaged")
+    found: Mapping[str, Parameter] = load(content[_DIGEST:])
+    return found
+
+
 def _keep(path: Path, made: Mapping[str, Parameter]) -> None:
     """Write a file that is whole or absent, whoever else writes the same."""
+    content = save(dict(made))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as scratch:
         partial = Path(scratch) / path.name
-        save_file(dict(made), partial)
+        with partial.open("wb") as file:
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
         partial.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ def read_config(path: Path) -> ModelConfig:
     if width % heads:
         raise ModelError(f"{path} is damaged: hidden_size {width} is no multiple of {heads} heads")
     epsilon = found.get("layer_norm_eps", _EPSILON)
-    if not isinstance(epsilon, float | int) or not 0 <= epsilon < math.inf:
+    if type(epsilon) not in (int, float) or not 0 <= epsilon <= 1:
         raise ModelError(f"{path} is damaged: layer_norm_eps is {epsilon!r}")
     return ModelConfig(
         width=width,

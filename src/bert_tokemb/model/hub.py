@@ -34,7 +34,7 @@ def download(name: str) -> Path:
     # Late: a model in a directory needs no hub.
     from huggingface_hub import errors, snapshot_download
 
-    foreign = (OSError, *(getattr(errors, name, OSError) for name in _OTHERS))
+    foreign = (OSError, ValueError, *(getattr(errors, name, OSError) for name in _OTHERS))
     try:
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except errors.HFValidationError as error:
@@ -50,8 +50,12 @@ def download(name: str) -> Path:
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise ModelError(
-            f"there is no directory {name}, and a model of that name is not in the hub's cache, "
-            "while the hub cannot be reached: connect to the network, or give a directory"
+            f"there is no directory {name}, no model of that name is in the hub's cache, and the "
+            f"hub cannot be reached ({_in_one_line(error.__cause__ or error)})"
         ) from error
     except foreign as error:
-        raise ModelError(f"cannot fetch {name} from the hub: {error}") from error
+        raise ModelError(f"cannot fetch {name} from the hub: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import ModelError
 from ..types import FloatArray
 from .weights import Weights
 
@@ -46,7 +47,7 @@ def parameters(
             yield name, kernel
             yield name.replace(".kernel", ".scale"), scale
         else:
-            yield name, np.ascontiguousarray(values, np.float32)
+            yield name, _in_range(values, weights.origin)
 
 
 def quantize(
@@ -65,6 +66,14 @@ def quantize(
     return np.rint(kernel / scale).astype(np.int8, order="C"), scale
 
 
+def _in_range(values: FloatArray, origin: str) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        made = np.ascontiguousarray(values, np.float32)
+    if not (np.isfinite(made.min()) and np.isfinite(made.max())):
+        raise ModelError(f"{origin} is damaged: its weights are too large for float32")
+    return made
+
+
 def _in_float32(weights: Weights, depth: int) -> Iterator[tuple[str, FloatArray]]:
     config = weights.config
     c, inner = config.width, config.inner
@@ -76,10 +85,12 @@ def _in_float32(weights: Weights, depth: int) -> Iterator[tuple[str, FloatArray]
         for which in ("query", "key", "value"):
             kernel = weights.read(f"{layer}attention/self/{which}/kernel", c, c)
             yield f"{own}{which}.kernel", kernel
-            if which != "key":
-                # That of values went into the stream, with the dense layer behind it.
-                bias = weights.read(f"{layer}attention/self/query/bias", c) * (which == "query")
-                yield f"{own}{which}.bias", bias - passing @ kernel
+            bias = weights.read(f"{layer}attention/self/{which}/bias", c)
+            if which == "query":
+                yield f"{own}query.bias", bias - passing @ kernel
+            elif which == "value":
+                # Its own bias went into the stream, with that of the dense layer behind it.
+                yield f"{own}value.bias", -(passing @ kernel)
         yield f"{own}attention.kernel", weights.read(f"{layer}attention/output/dense/kernel", c, c)
         passing = weights.read(f"{layer}output/dense/bias", c).astype(np.float64)
         yield from _normalization(weights, f"{layer}attention/output", f"{own}attention", passing)

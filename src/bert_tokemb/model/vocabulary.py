@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import ModelError
 from ..wordpiece import UNKNOWN
 from .config import read_json
+from .tokenizer import flag, read_tokenizer
 
 __all__ = ["Vocabulary", "read_google_vocabulary", "read_vocabulary"]
 
@@ -18,6 +19,11 @@ _log = logging.getLogger(__name__)
 
 _SPECIAL = ("[CLS]", "[SEP]", UNKNOWN)
 """Those that every sentence may need."""
+
+_SETTINGS = ("tokenizer_config.json", "tokenizer.json")
+
+# The last two name no vocabulary: what they stand for is in tokenizer.json.
+_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +46,30 @@ def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
     Raises:
         ModelError: there is none, it is damaged, or its tokenizer is not BERT's.
     """
-    path = directory / "tokenizer_config.json"
-    settings = read_json(path) if path.exists() else {}
-    _refuse_other_tokenizers(path, settings)
-    parsed = read_json(other) if (other := directory / "tokenizer.json").exists() else None
-    normalizer = _normalizer(parsed, other) if parsed and "do_lower_case" not in settings else {}
+    settings_path, tokenizer_path = (directory / name for name in _SETTINGS)
+    settings = read_json(settings_path) if settings_path.exists() else {}
+    _refuse_other_tokenizers(settings_path, settings)
+    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path.exists() else None
     if (path := directory / "vocab.txt").exists():
         ids = _read_lines(path)
-    elif parsed:
-        path, ids = other, _ids_of(parsed, other)
+    elif tokenizer:
+        path, ids = tokenizer_path, tokenizer.ids
     else:
         raise ModelError(
             f"{directory} has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) "
             "are supported"
         )
     _check_specials(path, ids)
-    lower = settings.get("do_lower_case", normalizer.get("lowercase", True))
-    lower = bool(lower) if cased is None else not cased
-    strip = settings.get("strip_accents", normalizer.get("strip_accents"))
-    return Vocabulary(ids, lower, lower if strip is None else bool(strip))
+    lower = flag(settings_path, settings, "do_lower_case")
+    strip = flag(settings_path, settings, "strip_accents", nullable=True)
+    # What the one file leaves open, the other may tell.
+    if lower is None:
+        lower = tokenizer.do_lower_case if tokenizer else True
+    if strip is None and tokenizer:
+        strip = tokenizer.strip_accents
+    if cased is not None:
+        lower, strip = not cased, False if cased else strip
+    return Vocabulary(ids, lower, lower if strip is None else strip)
 
 
 def read_google_vocabulary(path: Path, cased: bool | None = None) -> Vocabulary:
@@ -103,41 +114,14 @@ def _read_lines(path: Path) -> Mapping[str, int]:
     return {line.strip(): number for number, line in enumerate(text.rstrip().split("\n"))}
 
 
-def _ids_of(parsed: Mapping[str, Any], path: Path) -> Mapping[str, int]:
-    """Return the vocabulary of a ``tokenizer.json``."""
-    model = parsed.get("model")
-    if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece":
-        kind = model.get("type") if isinstance(model, dict) else model
-        raise ModelError(f"{path} describes a {kind} tokenizer: only WordPiece is supported")
-    ids, prefix = model.get("vocab"), model.get("continuing_subword_prefix", "##")
-    if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
-        raise ModelError(f"{path} is damaged: its model has no vocabulary")
-    if prefix != "##":
-        raise ModelError(f"{path} marks continuing pieces with {prefix!r}: only '##' is supported")
-    return ids
-
-
-def _normalizer(parsed: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    found = parsed.get("normalizer") or {}
-    if not isinstance(found, dict) or found.get("type", "BertNormalizer") != "BertNormalizer":
-        raise ModelError(
-            f"{path} does not normalise as BERT does: only BertNormalizer is supported"
-        )
-    _refuse_undivided_ideographs(path, found, "handle_chinese_chars")
-    return found
-
-
 def _refuse_other_tokenizers(path: Path, settings: Mapping[str, Any]) -> None:
     kind = settings.get("tokenizer_class") or "BertTokenizer"
-    if kind not in ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast"):
+    if kind not in _TOKENIZERS:
         raise ModelError(f"{path} names a {kind}: only WordPiece models (BERT) are supported")
-    _refuse_undivided_ideographs(path, settings, "tokenize_chinese_chars")
-
-
-def _refuse_undivided_ideographs(path: Path, found: Mapping[str, Any], name: str) -> None:
-    if found.get(name) is False:
+    if flag(path, settings, "tokenize_chinese_chars") is False:
         raise ModelError(
-            f"{path} says {name}: false, but only tokenizers that part ideographs are supported"
+            f"{path} says tokenize_chinese_chars: false, but only tokenizers that part ideographs "
+            "are supported"
         )
 
 

@@ -46,14 +46,15 @@ class Weights:
 
     def __init__(self, file: TensorFile, config: ModelConfig, origin: str) -> None:
         self._file = file
-        self._origin = origin
+        self.origin = origin
         self.config = config
         self._places: dict[str, tuple[str, bool]] = {}
         for stored in file.shapes:
             name, turned = _common_name(stored)
             # With two that would be one, say `bert.x` beside `x`, the first of them counts.
             self._places.setdefault(name, (stored, turned))
-        numbers = [re.match(r"encoder/layer_(\d+)/", name) for name in self._places]
+        self._of_google = any("/" in stored for stored in file.shapes)
+        numbers = [re.match(r"encoder/layer_(\d{1,9})/", name) for name in self._places]
         found = 1 + max((int(number[1]) for number in numbers if number), default=-1)
         if found != config.layers:
             raise ModelError(
@@ -63,18 +64,19 @@ class Weights:
     def read(self, name: str, *shape: int) -> FloatArray:
         """Return a tensor as float32; kernels as ``(in, out)``, perhaps not contiguous."""
         if name not in self._places:
-            raise ModelError(f"{self._origin} has no {name}, which every BERT has")
+            wanted = name if self._of_google else _hugging_face_name(name)
+            raise ModelError(f"{self.origin} has no {wanted}, which every BERT has")
         stored, turned = self._places[name]
         there = self._file.shapes[stored]
         if there != (shape[::-1] if turned else shape):
             raise ModelError(
-                f"{self._origin} holds {stored} of shape {there}, which does not fit its "
+                f"{self.origin} holds {stored} of shape {there}, which does not fit its "
                 f"configuration: {shape[::-1] if turned else shape}"
             )
         values = self._file.read(stored)
         # Both are NaN if any value is; unlike isfinite, they need no memory.
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-            raise ModelError(f"{self._origin} is damaged: {stored} holds NaN or infinity")
+            raise ModelError(f"{self.origin} is damaged: {stored} holds NaN or infinity")
         return values.T if turned else values
 
 
@@ -101,3 +103,15 @@ def _common_name(stored: str) -> tuple[str, bool]:
     if name.endswith("/weight"):
         return name.removesuffix("weight") + "kernel", True
     return name, False
+
+
+def _hugging_face_name(name: str) -> str:
+    """Return what Hugging Face calls a tensor.
+
+    >>> _hugging_face_name("encoder/layer_3/output/dense/kernel")
+    'encoder.layer.3.output.dense.weight'
+    >>> _hugging_face_name("embeddings/word_embeddings")
+    'embeddings.word_embeddings.weight'
+    """
+    name = re.sub(r"/(kernel|gamma)$|(?<=_embeddings)$", "/weight", name).replace("beta", "bias")
+    return name.replace("layer_", "layer/").replace("/", ".")
