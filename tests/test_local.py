@@ -96,6 +96,7 @@ def test_options_of_the_engine(model: Path, run: Command, text: Path, tmp_path: 
         (["--device", "cuda"], "--device cuda needs onnxruntime-gpu"),
         (["--precision", "fp16"], "--precision fp16 is for GPUs"),
         (["--server", "localhost"], "--server and --model exclude each other"),
+        (["--retries", "3"], "--retries cannot be given here: they belong to --server"),
         (["--timeout", "3"], "--timeout cannot be given here: they belong to --server"),
     ],
 )
@@ -128,6 +129,40 @@ def test_too_long_a_line(model: Path, run: Command, text: Path, tmp_path: Path) 
     done = run(*options, "--max-seq-len", "10")
     assert "line 2, of 62 words, has 62 word pieces, more than the 8 that" in done.stderr
     assert done.stderr.endswith("split the line, or give a larger --max-seq-len (up to 64)\n")
+
+
+IMPORTING = """
+import os, signal, sys
+from bert_tokemb.__main__ import main
+
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == awaited:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+            print("still importing", flush=True)
+
+awaited = sys.argv.pop(1)
+sys.meta_path.insert(0, Sender())
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["onnxruntime.capi.onnxruntime_pybind11_state", "tokenizers.tokenizers", "numpy"]
+)
+def test_a_signal_while_an_extension_is_imported(
+    module: str, model: Path, text: Path, tmp_path: Path
+) -> None:
+    """It would make an error of its own of what is raised meanwhile."""
+    options = ["embed", text, "-o", tmp_path / "out", "--model", model]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, *options], capture_output=True, text=True
+    )
+    assert done.stdout == "still importing\n"
+    assert done.stderr == "bert-tokemb: stopped by SIGTERM, nothing was written\n"
+    assert done.returncode == 143
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
@@ -164,6 +199,35 @@ def test_nobody_listens(run: Command, text: Path, tmp_path: Path) -> None:
     assert run("embed", text, "-o", output, "--quiet").stderr == ""
     named = run("embed", text, "-o", output, "--model", DEFAULT)
     assert (named.returncode, len(named.stderr.splitlines())) == (0, 1)
+
+
+def test_nobody_listens_and_options_are_for_a_server(
+    run: Command, text: Path, tmp_path: Path
+) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", "--timeout", "3")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "error: --timeout cannot be given here: no server listens at 127.0.0.1:1: give --server\n"
+    )
+
+
+def test_no_more_threads(model: Path, text: Path, tmp_path: Path) -> None:
+    """A thread needs memory for its stack."""
+    script = 'ulimit -s 4000000; ulimit -v 7000000; exec "$@"'
+    command = ["sh", "-c", script, "-", sys.executable, "-m", "bert_tokemb", "embed", text]
+    text.write_text("".join("a " * n + "\n" for n in range(1, 30)))
+    done = subprocess.run(
+        [*command, "-o", tmp_path / "out", "--model", model, "--threads", "8"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 4, done.stderr
+    # Before it, tqdm warns that it cannot start a thread of its own.
+    assert done.stderr.splitlines()[-1].startswith(
+        "bert-tokemb: error: the system does not allow another thread"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_a_server_listens(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .errors import TokembError, UsageError
-from .interruption import ignore_signals
+from .interruption import hold_signals, ignore_signals
 
 if TYPE_CHECKING:
     from .encoders.address import Address
@@ -242,14 +242,15 @@ def _embed(
     for_engine: Mapping[str, Any],
     given: Collection[str],
 ) -> None:
-    from .encoders.choice import choose_encoder
-    from .outputs.pickle import PickleOutput
-    from .outputs.whole_file import WholeFile
-    from .pipeline import embed as embed_sentences
-    from .progress import Progress, summary
-    from .reading import TextInput
-    from .strategies import load_strategy
-    from .types import Counts
+    with hold_signals():
+        from .encoders.choice import choose_encoder
+        from .outputs.pickle import PickleOutput
+        from .outputs.whole_file import WholeFile
+        from .pipeline import embed as embed_sentences
+        from .progress import Progress, summary
+        from .reading import TextInput
+        from .strategies import load_strategy
+        from .types import Counts
 
     logging.basicConfig(
         format=f"{PROGRAM}: %(message)s", level=logging.ERROR if quiet else logging.WARNING

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "ignore_signals", "raise_on_signals"]
+__all__ = ["Interrupted", "hold_signals", "ignore_signals", "raise_on_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,6 +33,27 @@ def raise_on_signals() -> None:
     for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _raise)
+
+
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """Put off what a signal asks for until the end of the block.
+
+    For imports: what is raised while an extension module starts is turned by it into an error
+    of its own.
+    """
+    handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    ours = [signum for signum, handler in handlers.items() if handler is _raise]
+    held: list[int] = []
+    for signum in ours:
+        signal.signal(signum, lambda signum, _: held.append(signum))
+    try:
+        yield
+    finally:
+        for signum in ours:
+            signal.signal(signum, _raise)
+    if held:
+        _raise(held[0], None)
 
 
 def ignore_signals() -> None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ModelError, ServerError, UsageError
+from ..interruption import hold_signals
 from ..types import Encoder
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def choose_encoder(
     from .contact import start_command
 
     nobody = f"no server listens at {default_server.host}:{default_server.port}"
+    _refuse(given, for_server, f"{nobody}: give --server")
     encoder = _open_local(
         f"{nobody}, and the engine for this process is not installed: start a server with: "
         f"{start_command(default_server)}; or {_INSTALL}",
@@ -113,7 +115,8 @@ def _open_default_server(address: Address, for_server: Mapping[str, Any]) -> Any
 
 
 def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
-    from .serving import ServingEncoder  # the engine can start without
+    with hold_signals():
+        from .serving import ServingEncoder  # the engine can start without
 
     return ServingEncoder(address, **for_server)
 
@@ -122,6 +125,7 @@ def _open_local(otherwise: str, model: str | None, for_engine: Mapping[str, Any]
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ModelError(f"{otherwise} (missing: {', '.join(missing)})")
-    from .local import open_local  # heavy, and perhaps not installed
+    with hold_signals():
+        from .local import open_local  # heavy, and perhaps not installed
 
     return open_local(model, **for_engine)

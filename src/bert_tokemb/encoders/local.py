@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SentenceTooLongError, UsageError
+from ..errors import ModelError, SentenceTooLongError, UsageError
 from ..model.engine import Device, Engine, Precision
 from ..model.pieces import PieceTokenizer
 from ..model.source import DEFAULT_MODEL, load_model
@@ -123,14 +123,14 @@ class LocalEncoder:
         """Yield the vectors of each batch, while the next are computed by other threads.
 
         Raises:
-            ModelError: there is not enough memory.
+            ModelError: there is not enough memory, or no thread can be started.
         """
         # Enough that no thread waits while the caller reads a stretch of the text.
         ahead = 2 * self._engine.threads + 8
         under_way: deque[Future[Encoded]] = deque()
         try:
             for batch in batches:
-                under_way.append(self._pool.submit(self._encode, batch))
+                under_way.append(self._submit(batch))
                 if len(under_way) > ahead:
                     # No name here holds a result while the caller works.
                     yield under_way.popleft().result()
@@ -163,6 +163,17 @@ class LocalEncoder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _submit(self, batch: Sequence[LocalPrepared]) -> Future[Encoded]:
+        try:
+            return self._pool.submit(self._encode, batch)
+        except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
+            raise ModelError(
+                "the system does not allow another thread, or has no memory for one: give fewer "
+                "--threads"
+            ) from error
 
     def _encode(self, batch: Sequence[LocalPrepared]) -> Encoded:
         unknown = self._tokenizer.unknown

@@ -29,7 +29,7 @@ _DIGEST = 32  # bytes of SHA-256, before the content
 def cache_directory() -> Path:
     """Return ``$BERT_TOKEMB_CACHE``, or the user's cache directory."""
     if given := os.environ.get("BERT_TOKEMB_CACHE"):
-        return Path(given)
+        return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert-tokemb"
 
 
