@@ -67,6 +67,8 @@ def quantize(
 
 
 def _in_range(values: FloatArray, origin: str) -> npt.NDArray[np.float32]:
+    if values.dtype == np.float32:  # as it was read, and so seen to be finite
+        return np.ascontiguousarray(values)
     with np.errstate(over="ignore"):
         made = np.ascontiguousarray(values, np.float32)
     if not (np.isfinite(made.min()) and np.isfinite(made.max())):

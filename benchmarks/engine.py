@@ -1,0 +1,303 @@
+"""How quick the embedded engine is beside PyTorch, and beside what the processor can do.
+
+python benchmarks/engine.py [TEXT] [--models minilm base] [--rounds N] [--lines N] [--threads N]
+                            [--quick]
+
+In one run over the same text, in turns: the engine alone, over batches that lie ready; the same
+with int8; ``embed`` in this process; the whole command; and transformers on PyTorch, which gets
+the same ids, in the text's order and sorted by length. All compute the last layer but one and
+nothing above it: transformers is given a model of one layer less.
+
+The roof is what numpy's product of two float32 matrices, 2048 x 2048, reaches with as many
+threads: the best of 8 in a process of its own, before or after, whichever is larger. A piece
+counts 24 c^2 operations in each computed layer, those of the dense layers. [CLS] and [SEP] are
+pieces here, padding is none, and the products of attention are not counted.
+
+PyTorch is no dependency of this project. It takes part where it is installed beside it:
+
+    pip install torch transformers
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import memory, much_text, scratch, take_turns, tell
+from safetensors.numpy import load_file, save_file
+
+from bert_tokemb import embed
+from bert_tokemb.batching import cut_into_batches
+from bert_tokemb.cpus import available_cpus
+from bert_tokemb.encoders.local import LocalEncoder, LocalPrepared
+from bert_tokemb.model.engine import Engine
+from bert_tokemb.model.pieces import PieceTokenizer
+from bert_tokemb.model.source import Model, load_model
+from bert_tokemb.strategies import AVG
+from bert_tokemb.types import Budget, Encoded, FloatArray, Sentence
+
+ALONE = "engine alone"
+INT8 = "engine alone, int8"
+EMBED = "embed, in this process"
+COMMAND = "the whole command"
+IN_ORDER = "PyTorch, file order, 32 a batch"
+SORTED = "PyTorch, sorted, 2,048 pieces a batch"
+
+Batch = Sequence[LocalPrepared]
+
+
+# What it is called, lines of text, and what is asked of the engine: part of the roof, PyTorch's
+# speed in file order, and how much of it the whole command keeps.
+CASES = {
+    "minilm": ("all-MiniLM-L6-v2", 12_000, ("78%, better 90%", "3 x", "90%")),
+    "base": ("BERT-base's shape, random weights", 2_000, ("80%, better 90%", "2.5 x", "")),
+}
+
+ROOF = """
+import time
+import numpy as np
+
+a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
+seconds = []
+for _ in range(8):
+    begin = time.perf_counter()
+    a @ b
+    seconds.append(time.perf_counter() - begin)
+print(2 * 2048**3 / min(seconds))
+"""
+
+
+def roof(threads: int) -> float:
+    """Return the operations a second of a large product."""
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(variables, str(threads))
+    child = [sys.executable, "-c", ROOF]
+    return float(subprocess.run(child, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def model_directory(which: str, folder: Path) -> Path:
+    """Return the files of MiniLM, or write those of a model twice as wide and twice as deep."""
+    small = load_model().files[0].parent
+    if which == "minilm":
+        return small
+    config = json.loads((small / "config.json").read_text("utf-8"))
+    for name in ("hidden_size", "intermediate_size", "num_hidden_layers"):
+        config[name] *= 2
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "vocab.txt").write_bytes((small / "vocab.txt").read_bytes())
+    weights = load_file(small / "model.safetensors")
+    save_file(dict(random_weights(weights)), folder / "model.safetensors")
+    return folder
+
+
+def random_weights(small: Mapping[str, FloatArray]) -> Iterator[tuple[str, FloatArray]]:
+    """Yield weights by the names that MiniLM's have, of twice the width and the layers."""
+    random = np.random.default_rng(0)
+    for name, values in small.items():
+        if name.endswith("position_ids"):
+            continue  # a constant, no weight
+        shape = [2 * n if n in (384, 1536) else n for n in values.shape]
+        layer = re.search(r"(?<=\.layer\.)\d+", name)
+        deeper = [name.replace(layer[0], str(int(layer[0]) + 6))] if layer else []
+        for one in (name, *deeper):
+            if "LayerNorm" in name:
+                yield one, np.full(shape, name.endswith("weight"), np.float32)
+            else:
+                yield one, random.standard_normal(shape, np.float32) * np.float32(0.03)
+
+
+class PyTorch:
+    """A model of transformers, with the attention that it chooses by itself."""
+
+    def __init__(self, directory: Path, model: Model, depth: int, threads: int) -> None:
+        import torch
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._tokenizer = PieceTokenizer(model.vocabulary)
+        self._model = transformers.BertModel.from_pretrained(
+            directory, num_hidden_layers=depth, add_pooling_layer=False
+        ).eval()
+        attention = self._model.config._attn_implementation
+        print(
+            f"\nPyTorch {torch.__version__}, transformers {transformers.__version__}, {attention}"
+        )
+
+    def run(self, batch: Batch) -> FloatArray:
+        """Return ``(b, t, c)`` vectors."""
+        shape = (len(batch), max(prepared.length for prepared in batch))
+        ids, mask = np.zeros((2, *shape), np.int64)
+        for row, prepared in enumerate(batch):
+            pieces = [piece for word in prepared.pieces for piece in word]
+            ids[row, : prepared.length] = [self._tokenizer.cls, *pieces, self._tokenizer.sep]
+            mask[row, : prepared.length] = 1
+        with self._torch.inference_mode():
+            found = self._model(*map(self._torch.from_numpy, (ids, mask)))
+            vectors: FloatArray = found.last_hidden_state.numpy()
+        return vectors
+
+
+def pytorch_or_not(*arguments: Any) -> PyTorch | None:
+    """Return PyTorch's side, or say that there is none."""
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if not missing:
+        return PyTorch(*arguments)
+    print(f"note: nothing of PyTorch, since {' and '.join(missing)} cannot be imported: see --help")
+    return None
+
+
+def drain(items: Iterable[Any]) -> None:
+    """Draw all, and keep none."""
+    deque(items, maxlen=0)
+
+
+def mean_cosine(one: Iterable[Encoded], other: Iterable[Encoded]) -> float:
+    """Compare the vectors of words."""
+    cosines = []
+    for pair in zip(one, other, strict=True):
+        a, b = (AVG.merge(encoded.vectors, encoded.starts, encoded.counts) for encoded in pair)
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosines.append((a * b).sum(axis=1)[lengths > 0] / lengths[lengths > 0])
+    return float(np.concatenate(cosines).mean())
+
+
+def largest_difference(one: Iterable[Encoded], other: Iterable[FloatArray]) -> float:
+    """Compare the vectors of pieces, in batches without padding."""
+    return max(
+        float(np.abs(encoded.vectors - vectors.reshape(encoded.vectors.shape)).max())
+        for encoded, vectors in zip(one, other, strict=True)
+    )
+
+
+def command(text: Path, directory: Path, threads: int) -> None:
+    """Run the whole command, Python's start included."""
+    program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet"]
+    local = ["--model", directory, "--device", "cpu", "--threads", str(threads)]
+    subprocess.run([*program, *local, "-o", text.with_suffix(".pkl")], check=True)
+
+
+def ways_of_pytorch(theirs: PyTorch, in_order: Batch) -> dict[str, Callable[[], None]]:
+    """What is timed of it."""
+    by_32 = [in_order[i : i + 32] for i in range(0, len(in_order), 32)]
+    by_length = list(cut_into_batches(in_order, Budget(pieces=2048, sentences=2048)))
+    return {
+        IN_ORDER: lambda: drain(map(theirs.run, by_32)),
+        SORTED: lambda: drain(map(theirs.run, by_length)),
+    }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured with one model."""
+
+    pieces: int
+    work: int
+    """Operations, of all pieces."""
+    roof: float
+    """Operations a second."""
+    seconds: Mapping[str, float]
+    cosine: float
+    """Of int8's vectors to float32's."""
+    difference: float | None
+    """Of PyTorch's vectors to ours."""
+
+
+def measure(model: Model, lines: Sequence[str], rounds: int, threads: int, folder: Path) -> Found:
+    """Let all sides work on the text in turns."""
+    directory, text = model.files[0].parent, folder / "lines.txt"
+    text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    start = partial(Engine, model, device="cpu", threads=threads)
+    engine, quantized = start(), start(precision="int8")
+    depth = max(engine.layers) + 1
+    with LocalEncoder(engine) as fp32, LocalEncoder(quantized) as int8:
+        in_order = [fp32.prepare(Sentence(i, line.split())) for i, line in enumerate(lines, 1)]
+        batches = list(cut_into_batches(in_order, fp32.budget))
+        ways: dict[str, Callable[[], None]] = {
+            ALONE: lambda: drain(fp32.encode(batches)),
+            INT8: lambda: drain(int8.encode(batches)),
+            EMBED: lambda: drain(embed(lines, fp32)),
+            COMMAND: partial(command, text, directory, threads),
+        }
+        # Comparing them first also warms them up.
+        cosine, difference = mean_cosine(fp32.encode(batches), int8.encode(batches)), None
+        if theirs := pytorch_or_not(directory, model, depth, threads):
+            difference = largest_difference(fp32.encode(batches), map(theirs.run, batches))
+            ways |= ways_of_pytorch(theirs, in_order)
+        before = roof(threads)
+        seconds = take_turns(rounds, ways)
+        top = max(before, roof(threads))
+    pieces = sum(prepared.length for prepared in in_order)
+    work = pieces * depth * 24 * model.config.width**2
+    return Found(pieces, work, top, seconds, cosine, difference)
+
+
+def ratios(found: Found, asked: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Set one beside another, and beside what is asked for."""
+    seconds, alone = found.seconds, found.seconds[ALONE]
+    of_roof, of_pytorch, of_engine = asked
+    yield "", "", "asked"
+    yield f"{ALONE}: of the roof", f"{found.work / found.roof / alone:.1%}", of_roof
+    if found.difference is not None:
+        yield f"{ALONE}: x {IN_ORDER}", f"{seconds[IN_ORDER] / alone:.2f} x", of_pytorch
+        yield f"{ALONE}: x {SORTED}", f"{seconds[SORTED] / alone:.2f} x", ""
+        yield f"{ALONE}: largest difference to PyTorch", f"{found.difference:.1e}", "1e-4"
+    yield f"{INT8}: x fp32", f"{alone / seconds[INT8]:.2f} x", "1.8 x"
+    yield f"{INT8}: mean cosine of words to fp32", f"{found.cosine:.4f}", "0.985"
+    yield f"{EMBED}: of the engine alone", f"{alone / seconds[EMBED]:.1%}", ""
+    yield f"{COMMAND}: of the engine alone", f"{alone / seconds[COMMAND]:.1%}", of_engine
+
+
+def figures(found: Found) -> Iterator[tuple[str, str, str, str]]:
+    """The same in absolute figures."""
+    for name, taken in found.seconds.items():
+        pieces, work = found.pieces / taken, found.work / taken
+        yield name, f"{pieces:,.0f} pieces/s", f"{work / 1e9:,.0f} GFLOP/s", f"{taken:.2f} s"
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--lines", type=int, help="the first of the text; default: 12,000, 2,000")
+    parser.add_argument("--threads", type=int, default=available_cpus())
+    parser.add_argument("--quick", action="store_true", help="a twelfth of the lines, one round")
+    options = parser.parse_args()
+    lines = much_text(options.text)
+    for which in options.models:
+        name, n, asked = CASES[which]
+        own = lines[: options.lines or n // (12 if options.quick else 1)]
+        rounds = options.rounds or (1 if options.quick else 3)
+        with scratch(memory()) as folder:
+            os.environ["BERT_TOKEMB_CACHE"] = str(folder)
+            model = load_model(str(model_directory(which, folder)))
+            found = measure(model, own, rounds, options.threads, folder)
+        layers, width = model.config.layers, model.config.width
+        tell(
+            f"{name}, {layers - 1} of {layers} layers, {width} wide; {len(own):,} sentences, "
+            f"{found.pieces:,} pieces; threads: {options.threads}; median of {rounds}",
+            ratios(found, asked),
+        )
+        tell(f"The roof is {found.roof / 1e9:,.0f} GFLOP/s", figures(found))
+
+
+if __name__ == "__main__":
+    main()

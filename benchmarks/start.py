@@ -1,0 +1,84 @@
+"""How soon the embedded engine gives its first vector, and how much memory a run takes.
+
+python benchmarks/start.py [TEXT] [--model NAME] [--rounds N]
+
+Both of the whole command, run as a process. The first vector is not later than the end of a run
+over one sentence. Memory is the peak that the system tells when a run over the text has ended; the
+first run with int8 quantizes the weights, the second finds them in the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from common import disk, scratch, some_text, tell
+
+from bert_tokemb.model.source import DEFAULT_MODEL, load_model
+
+ASKED_SECONDS = 2.0
+
+
+def run(text: Path, model: str, cache: Path, *options: str) -> tuple[float, float]:
+    """Run the command, and return its seconds and the bytes of its peak memory."""
+    program = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", os.devnull, "--quiet"]
+    begin = time.perf_counter()
+    child = subprocess.Popen(
+        [*program, "--model", model, "--device", "cpu", *options],
+        env=os.environ | {"BERT_TOKEMB_CACHE": str(cache)},
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - begin
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, child.returncode
+    # A child begins with its parent's peak.
+    assert usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return seconds, usage.ru_maxrss * 1024
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a directory, or an id on the hub")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    files = load_model(options.model).files
+    weights = sum(path.stat().st_size for path in files if path.suffix != ".json")
+    lines = some_text(options.text)
+    with scratch(disk()) as folder:
+        one, text = folder / "one", folder / "text"
+        one.write_text("Hello World !\n", "utf-8")
+        text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        seconds = [run(one, options.model, folder)[0] for _ in range(options.rounds)]
+        kinds = {
+            "fp32": ((), 2 * weights + 400e6),
+            "int8, first": (("--precision", "int8"), 3.5 * weights + 300e6),
+            "int8, again": (("--precision", "int8"), 3.5 * weights + 300e6),
+        }
+        peaks = {
+            name: run(text, options.model, folder, *more)[1] for name, (more, _) in kinds.items()
+        }
+    tell(
+        f"{median(seconds):.2f} s to the end of a run over one sentence (asked: {ASKED_SECONDS:.0f}"
+        f" s to the first vector); {options.model}, median of {options.rounds}",
+        [("", "least", "most"), ("seconds", f"{min(seconds):.2f}", f"{max(seconds):.2f}")],
+    )
+    tell(
+        f"Peak memory over {len(lines):,} sentences, with weights of {weights / 1e6:.0f} MB",
+        [("", "peak", "asked")]
+        + [
+            (name, f"{peaks[name] / 1e6:.0f} MB", f"{most / 1e6:.0f} MB")
+            for name, (_, most) in kinds.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
