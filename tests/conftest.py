@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from support.models import (
     minilm_weights,
     toy_vocabulary,
 )
+from support.standin import StandIn
 from support.tiny import start, write_tiny
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
@@ -34,6 +36,11 @@ settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("ours")
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def load(path: Path) -> list[np.ndarray]:
+    """Read what the command wrote."""
+    return pickle.loads(path.read_bytes())
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +97,13 @@ def server_32(uncased_model: Path) -> Iterator[GenuineServer]:
 def server_cased(cased_model: Path) -> Iterator[GenuineServer]:
     options = ("-model_dir", cased_model, *NONE, "-max_seq_len", "NONE", "-cased_tokenization")
     with GenuineServer(*options) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[StandIn]:
+    """Answers at once, with vectors that say where they were."""
+    with StandIn() as server:
         yield server
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import re
 import resource
 import signal
@@ -18,18 +17,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from conftest import Command
+from conftest import Command, load
 from support.genuine import free_address
 from support.standin import StandIn, pieces_of
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StandIn]:
-    with StandIn() as server:
-        yield server
 
 
 @pytest.fixture
@@ -37,10 +29,6 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text"
     path.write_text("Hello World !\n\nhank \u200b\n")
     return path
-
-
-def load(path: Path) -> list[np.ndarray]:
-    return pickle.loads(path.read_bytes())
 
 
 def test_embed(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ LEVELS = [
     {"model.vocabulary", "model.table"},
     {"model.tokenizer"},
     {"wordpiece", "model.config"},
+    {"model.json_file"},
     {"types", "errors", "interruption", "cpus"},
     {"encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
 ]

@@ -17,9 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
+
+from .types import IntArray
 from .wordpiece import UNKNOWN
 
-__all__ = ["align", "align_closely", "spell", "unknown_words"]
+__all__ = ["align", "align_closely", "first_rows", "spell", "unknown_words"]
 
 Words = Sequence[Sequence[str]]
 """The basic tokens of each word."""
@@ -201,3 +204,22 @@ def _walk_back(
         else:
             j -= 1
     return pairs[::-1]
+
+
+def first_rows(counts: IntArray, words: Sequence[int], t: int) -> IntArray:
+    """Return where each word's pieces begin among the ``b * t`` rows of a batch's vectors.
+
+    Args:
+        counts: ``(w,)``, the pieces of each word of all sentences.
+        words: ``(b,)``, the words of each sentence.
+        t: The rows of each sentence: ``[CLS]``, its pieces, ``[SEP]``, and padding.
+
+    >>> first_rows(np.array([1, 2, 0, 3]), [2, 2], 7).tolist()
+    [1, 2, 8, 8]
+    """
+    before: IntArray = np.cumsum(counts) - counts
+    # A sentence's first piece is in the row behind [CLS], whatever was before.
+    first = np.cumsum(words) - words
+    starts = np.append(before, counts.sum())[first]
+    before += np.repeat(np.arange(len(words)) * t + 1 - starts, words)
+    return before

@@ -8,7 +8,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from types import TracebackType
 from typing import BinaryIO
 
 from .errors import InputError
@@ -69,12 +68,7 @@ class TextInput:
     def __enter__(self) -> TextInput:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
 
 

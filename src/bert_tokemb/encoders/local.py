@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from ..alignment import first_rows
 from ..errors import ModelError, SentenceTooLongError, UsageError
 from ..model.engine import Device, Engine, Precision
 from ..model.pieces import PieceTokenizer
@@ -23,7 +23,7 @@ __all__ = ["LocalEncoder", "open_local"]
 _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``."""
 
-# Measured on two cores with 4 MiB of cache. Batches of one length need no padding, and no
+# Measured on two cores with 2 MiB of cache each. Batches of one length need no padding, and no
 # sentence's vectors depend on the others; so cut, they are mostly smaller.
 _ON_CPU = Budget(pieces=512, sentences=512, uniform=True)
 # A GPU is the quicker the more it gets at once.
@@ -156,12 +156,7 @@ class LocalEncoder:
     def __enter__(self) -> LocalEncoder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _submit(self, batch: Sequence[LocalPrepared]) -> Future[Encoded]:
@@ -187,14 +182,10 @@ class LocalEncoder:
         vectors = self._engine.run(ids, np.zeros_like(ids), mask)
         words = [w for prepared in batch for w in prepared.pieces]
         counts = np.fromiter(map(len, words), np.intp, len(words))
-        of_sentences = [len(prepared.pieces) for prepared in batch]
-        # Between a sentence's rows and all pieces before it: special ones, and padding.
-        own = np.array([prepared.length - _SPECIAL for prepared in batch])
-        gaps = np.arange(b) * t + 1 - (np.cumsum(own) - own)
         return Encoded(
             sentences=[prepared.sentence for prepared in batch],
             vectors=vectors.reshape(b * t, self.width),
-            starts=np.cumsum(counts) - counts + np.repeat(gaps, of_sentences),
+            starts=first_rows(counts, [len(prepared.pieces) for prepared in batch], t),
             counts=counts,
             unknown=np.fromiter((unknown in w for w in words), np.bool_, len(words)),
         )

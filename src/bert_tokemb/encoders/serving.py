@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..alignment import align, align_closely, spell, unknown_words
+from ..alignment import align, align_closely, first_rows, spell, unknown_words
 from ..errors import SentenceTooLongError
 from ..types import Budget, Encoded, Prepared, Sentence
 from ..wordpiece import basic_tokens
@@ -132,12 +131,7 @@ class ServingEncoder:
     def __enter__(self) -> ServingEncoder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _send(self, batch: Sequence[ServingPrepared]) -> Request:
@@ -152,14 +146,10 @@ class ServingEncoder:
         b, t, c = reply.vectors.shape
         counts: list[int] = []
         unknown: list[bool] = []
-        gaps: list[int] = []  # between a sentence's rows and all pieces before it
         inexact = 0
         self._longest_seen = max(self._longest_seen, max(map(len, reply.pieces)) - _SPECIAL)
-        before = 0
-        for i, (prepared, pieces) in enumerate(zip(batch, reply.pieces, strict=True)):
+        for prepared, pieces in zip(batch, reply.pieces, strict=True):
             own = pieces[1:-1]
-            gaps.append(i * t + 1 - before)
-            before += len(own)
             aligned = align(prepared.tokens, own)
             if aligned is None:
                 aligned, exact = self._align_by_asking(prepared, own)
@@ -172,7 +162,7 @@ class ServingEncoder:
         return Encoded(
             sentences=sentences,
             vectors=reply.vectors.reshape(b * t, c),
-            starts=np.cumsum(pieces_of_words) - pieces_of_words + np.repeat(gaps, words),
+            starts=first_rows(pieces_of_words, words, t),
             counts=pieces_of_words,
             unknown=np.asarray(unknown, np.bool_),
             inexact=inexact,

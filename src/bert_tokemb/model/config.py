@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .json_file import read_json
 
-__all__ = ["ACTIVATIONS", "ModelConfig", "read_config", "read_json"]
+__all__ = ["ACTIVATIONS", "ModelConfig", "read_config"]
 
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 """``gelu`` is the exact one, by the error function; ``gelu_new`` its approximation by tanh."""
@@ -68,24 +68,6 @@ def read_config(path: Path) -> ModelConfig:
         activation=found["hidden_act"],
         epsilon=float(epsilon),
     )
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a JSON file that must hold an object.
-
-    Raises:
-        ModelError: it cannot be read, or is something else.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    # A file of brackets only makes the parser recurse.
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged: it is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is damaged: it holds no JSON object")
-    return found
 
 
 def _refuse_variants(path: Path, found: Mapping[str, Any]) -> None:

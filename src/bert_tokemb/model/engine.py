@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +15,7 @@ from ..cpus import available_cpus, exact_bits
 from ..errors import ModelError, UsageError
 from ..types import FloatArray
 from .cache import remembered
-from .graph import INPUTS, OUTPUT, build_graph
+from .graph import INPUTS, NOWHERE, OUTPUT, build_graph
 from .parameters import Parameter, parameters
 from .source import Model
 
@@ -26,8 +23,6 @@ __all__ = ["Device", "Engine", "Precision"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "fp16", "int8"]
-
-_log = logging.getLogger(__name__)
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -107,9 +102,8 @@ class Engine:
         options.enable_mem_pattern = False
         options.log_severity_level = 4  # errors are raised
         # Where the graph says that its parameters lie, a file must be, which is never read.
-        folder = str(Path(os.devnull).parent)
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", folder
+            "session.model_external_initializers_file_folder_path", str(NOWHERE.parent)
         )
         for name, value in self._held.items():
             options.add_initializer(name, value)
@@ -146,12 +140,11 @@ def _choose(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
     # Only the CPU multiplies whole numbers of a dynamic range.
     if device == "cuda" and precision == "int8":
         raise UsageError("--precision int8 is for the CPU: on a GPU, fp16 is the quick one")
-    chosen: Literal["cpu", "cuda"] = "cuda" if there and device != "cpu" else "cpu"
-    if chosen == "cuda" and precision == "int8":
-        return "cpu"
-    if chosen == "cpu" and precision == "fp16":
+    if there and device != "cpu" and precision != "int8":
+        return "cuda"
+    if precision == "fp16":
         raise UsageError("--precision fp16 is for GPUs: on the CPU, int8 is the quick one")
-    return chosen
+    return "cpu"
 
 
 def _parameters(model: Model, depth: int, precision: Precision) -> Mapping[str, Parameter]:

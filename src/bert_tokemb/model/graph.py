@@ -14,7 +14,9 @@ half as long again as a bias in the ``Gemm`` and ``Gelu``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 OUTPUT = "vectors"
 """``(b, t, c)`` for each of the layers, side by side."""
 
-NOWHERE = "null"
+NOWHERE = Path(os.devnull)
 """The file that parameters are said to lie in; they are given to the session by themselves."""
 
 _MICROSOFT = "com.microsoft"
@@ -229,5 +231,5 @@ def _declare(name: str, value: Parameter) -> TensorProto:
         dims=value.shape,
         data_location=TensorProto.EXTERNAL,
     )
-    tensor.external_data.add(key="location", value=NOWHERE)
+    tensor.external_data.add(key="location", value=NOWHERE.name)
     return tensor

@@ -40,7 +40,7 @@ class Model:
     origin: str
     """The directory, or package, in which it was found."""
     files: tuple[Path, ...]
-    """Those that decide what it computes."""
+    """Those that its parameters are made from; the vocabulary's are not among them."""
     config: ModelConfig
     vocabulary: Vocabulary
     weights: Weights

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
 from ..types import FloatArray
-from .config import read_json
+from .json_file import read_json
 
 __all__ = ["Safetensors", "files_of"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..errors import ModelError
 from ..wordpiece import UNKNOWN
-from .config import read_json
+from .json_file import flag, read_json
 
-__all__ = ["LONGEST_TOKEN", "TokenizerFile", "flag", "read_tokenizer"]
+__all__ = ["LONGEST_TOKEN", "TokenizerFile", "read_tokenizer"]
 
 LONGEST_TOKEN = 100
 """Characters; a longer token is unknown. So has the tokenizer that bert-as-service ships."""
@@ -58,24 +58,6 @@ def read_tokenizer(path: Path) -> TokenizerFile:
         do_lower_case=flag(path, normalizer, "lowercase") is not False,
         strip_accents=flag(path, normalizer, "strip_accents", nullable=True),
     )
-
-
-def flag(path: Path, found: Mapping[str, Any], name: str, *, nullable: bool = False) -> bool | None:
-    """Return a setting that must be true or false, or None where there is none.
-
-    Args:
-        path: Where it was found, for the message.
-        found: All settings there.
-        name: Which one.
-        nullable: Whether ``null`` is as good as none.
-
-    Raises:
-        ModelError: it is something else.
-    """
-    value = found.get(name)
-    if isinstance(value, bool) or name not in found or (value is None and nullable):
-        return value
-    raise ModelError(f"{path} is damaged: {name} is {value!r:.40}, neither true nor false")
 
 
 def _part(path: Path, found: Mapping[str, Any], name: str) -> Mapping[str, Any]:

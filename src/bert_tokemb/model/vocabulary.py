@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import ModelError
 from ..wordpiece import UNKNOWN
-from .config import read_json
-from .tokenizer import flag, read_tokenizer
+from .json_file import flag, read_json
+from .tokenizer import read_tokenizer
 
 __all__ = ["Vocabulary", "read_google_vocabulary", "read_vocabulary"]
 
