@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,19 +15,13 @@ from bert_tokemb.encoders.local import open_local
 from bert_tokemb.types import Encoder
 from conftest import NONE
 from support.cases import CASES
-from support.genuine import GenuineServer, make_model, server_python
+from support.genuine import GenuineServer, known_to_the_server, make_model
 from support.models import TINY, minilm_directory, toy_vocabulary
 from support.texts import random_words
 
 TOLERANCE = 1e-4
 FOUR = ("-pooling_layer", "-4", "-3", "-2", "-1")
 STRATEGIES = ("avg", "last", "first", "max")
-
-KNOWN = """
-import json, sys, unicodedata
-text = json.load(sys.stdin)
-json.dump(sorted({char for char in text if unicodedata.category(char) != "Cn"}), sys.stdout)
-"""
 
 
 class Pair(NamedTuple):
@@ -50,19 +42,6 @@ def pair(
     options = ["-model_dir", model, *NONE, "-max_seq_len", "NONE", *FOUR]
     with GenuineServer(*options, *(["-cased_tokenization"] * cased)) as server:
         yield Pair(model, server, cased)
-
-
-def known_to_the_server(words: list[str]) -> list[str]:
-    """Drop words with characters that are newer than Python 3.7, which its BERT deletes."""
-    done = subprocess.run(
-        [server_python(), "-c", KNOWN],
-        input=json.dumps("".join(words)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    known = set(json.loads(done.stdout))
-    return [word for word in words if known.issuperset(word)]
 
 
 def odd_text(cased: bool) -> list[str]:

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "hold_signals", "ignore_signals", "raise_on_signals"]
+__all__ = [
+    "Interrupted",
+    "call_on_signals",
+    "hold_signals",
+    "ignore_signals",
+    "raise_on_signals",
+]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -54,6 +60,25 @@ def hold_signals() -> Iterator[None]:
             signal.signal(signum, _raise)
     if held:
         _raise(held[0], None)
+
+
+@contextmanager
+def call_on_signals(call: Callable[[], object]) -> Iterator[None]:
+    """Have a signal call something, wherever the program is; a second one ends the process."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        for other in ours:
+            signal.signal(other, _exit)
+        call()
+
+    ours = [signum for signum in _SIGNALS if signal.getsignal(signum) is _raise]
+    for signum in ours:
+        signal.signal(signum, handle)
+    try:
+        yield
+    finally:
+        for signum in ours:
+            signal.signal(signum, _raise)
 
 
 def ignore_signals() -> None:

@@ -18,7 +18,13 @@ from bert_tokemb import Address
 
 from .interpreters import environment
 
-__all__ = ["GenuineServer", "free_address", "make_model", "server_python"]
+__all__ = [
+    "GenuineServer",
+    "free_address",
+    "known_to_the_server",
+    "make_model",
+    "server_python",
+]
 
 SCRIPTS = Path(__file__).parents[1] / "genuine"
 REQUIREMENTS = (
@@ -69,6 +75,26 @@ def make_model(
             capture_output=True,
         )
     return directory
+
+
+_KNOWN = """
+import json, sys, unicodedata
+text = json.load(sys.stdin)
+json.dump(sorted({char for char in text if unicodedata.category(char) != "Cn"}), sys.stdout)
+"""
+
+
+def known_to_the_server(words: list[str]) -> list[str]:
+    """Drop words with characters that are newer than Python 3.7, which its BERT deletes."""
+    done = subprocess.run(
+        [server_python(), "-c", _KNOWN],
+        input=json.dumps("".join(words)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    known = set(json.loads(done.stdout))
+    return [word for word in words if known.issuperset(word)]
 
 
 class GenuineServer:

@@ -15,7 +15,7 @@ from ..types import Encoder
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["choose_encoder"]
+__all__ = ["INSTALL", "choose_encoder", "missing_packages"]
 
 AnyEncoder: TypeAlias = AbstractContextManager[Encoder[Any]]
 
@@ -33,7 +33,7 @@ _PACKAGES = (
     "safetensors",
     "tokenizers",
 )
-_INSTALL = "pip install 'bert-tokemb[local]'"
+INSTALL = "pip install 'bert-tokemb[local]'"
 
 
 def choose_encoder(
@@ -70,7 +70,7 @@ def choose_encoder(
         return _open_server(server, for_server)
     if model is not None:
         _refuse(given, for_server, "they belong to --server")
-        return _open_local(f"--model needs more packages: {_INSTALL}", model, for_engine)
+        return _open_local(f"--model needs more packages: {INSTALL}", model, for_engine)
     if _listens(default_server):
         where = f"a server listens at {default_server.host}:{default_server.port}"
         _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
@@ -82,12 +82,17 @@ def choose_encoder(
     _refuse(given, for_server, f"{nobody}: give --server")
     encoder = _open_local(
         f"{nobody}, and the engine for this process is not installed: start a server with: "
-        f"{start_command(default_server)}; or {_INSTALL}",
+        f"{start_command(default_server)}; or {INSTALL}",
         None,
         for_engine,
     )
     _log.warning("%s: computing in this process with %s", nobody, encoder)
     return encoder
+
+
+def missing_packages() -> list[str]:
+    """Return those of the engine's packages that are not installed."""
+    return [name for name in _PACKAGES if find_spec(name) is None]
 
 
 def _refuse(given: Collection[str], belonging: Mapping[str, Any], why: str) -> None:
@@ -122,8 +127,7 @@ def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
 
 
 def _open_local(otherwise: str, model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise ModelError(f"{otherwise} (missing: {', '.join(missing)})")
     with hold_signals():
         from .local import open_local  # heavy, and perhaps not installed

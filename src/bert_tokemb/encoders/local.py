@@ -23,12 +23,6 @@ __all__ = ["LocalEncoder", "open_local"]
 _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``."""
 
-# Measured on two cores with 2 MiB of cache each. Batches of one length need no padding, and no
-# sentence's vectors depend on the others; so cut, they are mostly smaller.
-_ON_CPU = Budget(pieces=512, sentences=512, uniform=True)
-# A GPU is the quicker the more it gets at once.
-_ON_GPU = Budget(pieces=16384, sentences=2048)
-
 
 def open_local(
     model: str | None = None,
@@ -105,7 +99,7 @@ class LocalEncoder:
     @property
     def budget(self) -> Budget:
         """What was measured to suit the device."""
-        return _ON_CPU if self._engine.device == "cpu" else _ON_GPU
+        return self._engine.budget
 
     def prepare(self, sentence: Sentence) -> LocalPrepared:
         """Split the words into pieces.

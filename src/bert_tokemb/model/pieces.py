@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 
 from tokenizers.models import WordPiece
 
@@ -39,6 +40,18 @@ class PieceTokenizer:
     def split(self, word: str) -> tuple[int, ...]:
         """Return the ids of a word's pieces, none when BERT deletes all its characters."""
         return self._split(word) if len(word) > _LONGEST_REMEMBERED else self._remembered(word)
+
+    def id(self, piece: str) -> int:
+        """Return a piece's id, or that of ``[UNK]`` where there is no such piece."""
+        return self._vocabulary.ids.get(piece, self.unknown)
+
+    def piece(self, i: int) -> str:
+        """Return the piece that has this id."""
+        return self._pieces[i]
+
+    @cached_property
+    def _pieces(self) -> Mapping[int, str]:
+        return {i: piece for piece, i in self._vocabulary.ids.items()}
 
     def _split(self, word: str) -> tuple[int, ...]:
         tokens = basic_tokens(word, self._vocabulary.do_lower_case, self._vocabulary.strip_accents)

@@ -16,7 +16,7 @@ from .tensors import Safetensors, files_of
 from .vocabulary import Vocabulary, read_google_vocabulary, read_vocabulary
 from .weights import Weights
 
-__all__ = ["DEFAULT_MODEL", "Model", "load_model"]
+__all__ = ["DEFAULT_MODEL", "Model", "load_model", "load_release"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """A BERT of 6 layers, 384 wide."""
@@ -65,7 +65,7 @@ def load_model(name: str = DEFAULT_MODEL, *, cased: bool | None = None) -> Model
     if "config.json" in present:
         return _hugging_face(name, origin, directory, cased)
     if "bert_config.json" in present:
-        return _google(name, origin, directory, cased)
+        return load_release(directory, cased=cased)
     raise ModelError(
         f"{directory} holds no model: it has neither config.json (Hugging Face) nor "
         f"bert_config.json (Google's release) but {', '.join(present[:9]) or 'nothing'}"
@@ -131,14 +131,33 @@ def _hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -
     return Model(name, origin, (config_path, *files), config, vocabulary, weights)
 
 
-def _google(name: str, origin: str, directory: Path, cased: bool | None) -> Model:
-    config_path = directory / "bert_config.json"
+def load_release(
+    directory: Path,
+    *,
+    config_name: str = "bert_config.json",
+    checkpoint: Path | None = None,
+    cased: bool | None = None,
+) -> Model:
+    """Read everything but the weights of a model as Google released them.
+
+    Args:
+        directory: Holds ``vocab.txt`` and the configuration.
+        config_name: The configuration's file.
+        checkpoint: What the names of the checkpoint's files begin with; by default
+            ``bert_model.ckpt`` in the directory, or the only one there.
+        cased: See :func:`load_model`.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be used.
+    """
+    name = str(directory)
+    config_path = directory / config_name
     config = read_config(config_path)
     vocabulary = read_google_vocabulary(directory / "vocab.txt", cased)
-    prefix = _prefix(directory)
+    prefix = checkpoint or _prefix(directory)
     weights = Weights(Checkpoint(prefix), config, str(prefix))
-    files = (config_path, *sorted(directory.glob(f"{escape(prefix.name)}.*")))
-    return Model(name, origin, files, config, _fitting(vocabulary, config, directory), weights)
+    files = (config_path, *sorted(prefix.parent.glob(f"{escape(prefix.name)}.*")))
+    return Model(name, name, files, config, _fitting(vocabulary, config, directory), weights)
 
 
 def _prefix(directory: Path) -> Path:

@@ -1,0 +1,189 @@
+"""``bert-tokemb embed``: a text in, a pickled list of arrays out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..errors import UsageError
+from ..interruption import hold_signals, ignore_signals
+from .options import (
+    ENGINE_OPTIONS,
+    PROGRAM,
+    SERVER,
+    address,
+    engine_options,
+    given_names,
+    option,
+    seconds,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from ..encoders.address import Address
+
+__all__ = ["embed"]
+
+_LONGEST_TIMEOUT = 7 * 24 * 3600.0
+
+# Options of one encoder only; the engine's are the other's.
+_FOR_SERVER = ("timeout", "retries")
+
+
+@click.command()
+@click.argument("input_name", metavar="INPUT")
+@option(
+    "-o",
+    "--output",
+    "output_name",
+    metavar="PATH",
+    required=True,
+    help="Where the pickled list of arrays goes.",
+)
+@option(
+    "--strategy",
+    default="avg",
+    show_default=True,
+    metavar="NAME",
+    help="How the pieces of a word become one vector: avg, first, last, max, an installed "
+    "plug-in, or package.module:function.",
+)
+@option(
+    "--server",
+    callback=address,
+    metavar=SERVER,
+    show_default="localhost, if anything listens there",
+    help="Have a bert-serving-server compute. Ports left out are 5555 and 5556.",
+)
+@option(
+    "--model",
+    metavar="DIR|HUB_ID",
+    show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
+    help="Have the embedded engine compute, with a BERT in a directory or on the Hugging Face hub.",
+)
+@engine_options("Engine: ")
+@option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=_LONGEST_TIMEOUT),
+    callback=seconds,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Server: how long one request may take before it is sent again.",
+)
+@option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Server: how many times it is sent again.",
+)
+@option(
+    "--blank-lines",
+    type=click.Choice(["keep", "skip"]),
+    default="keep",
+    show_default=True,
+    help="keep: a blank line gives a 0 x c array; skip: it gives none.",
+)
+@option(
+    "--strict/--no-strict",
+    help="Refuse unknown words and words without pieces, instead of counting them.",
+)
+@option("--quiet/--no-quiet", help="Tell nothing but errors.")
+@option("--default-server", callback=address, default="localhost", hidden=True)
+def embed(**options: Any) -> Callable[[], None]:
+    """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
+
+    The output is a pickled list of float arrays, one for each line: one row for each
+    white-space separated word, as wide as the model.
+    """
+    given = given_names(options)
+    # The command line wins over a variable that it excludes.
+    if "model" in given and "server" not in given:
+        options["server"] = None
+    if "server" in given and "model" not in given:
+        options["model"] = None
+    for_server = {name: options.pop(name) for name in _FOR_SERVER}
+    for_engine = {name: options.pop(name) for name in ENGINE_OPTIONS}
+    return partial(_embed, **options, for_server=for_server, for_engine=for_engine, given=given)
+
+
+def _embed(
+    *,
+    input_name: str,
+    output_name: str,
+    strategy: str,
+    server: Address | None,
+    model: str | None,
+    default_server: Address,
+    blank_lines: Literal["keep", "skip"],
+    strict: bool,
+    quiet: bool,
+    for_server: Mapping[str, Any],
+    for_engine: Mapping[str, Any],
+    given: Collection[str],
+) -> None:
+    with hold_signals():
+        from ..encoders.choice import choose_encoder
+        from ..outputs.pickle import PickleOutput
+        from ..outputs.whole_file import WholeFile
+        from ..pipeline import embed as embed_sentences
+        from ..progress import Progress, summary
+        from ..reading import TextInput
+        from ..strategies import load_strategy
+        from ..types import Counts
+
+    logging.basicConfig(
+        format=f"{PROGRAM}: %(message)s", level=logging.ERROR if quiet else logging.WARNING
+    )
+    if output_name in ("", "-"):
+        raise UsageError(f"--output must be the path of a file, and is {output_name!r}")
+    _refuse_same_file(input_name, output_name)
+    merging = load_strategy(strategy)
+    counts = Counts()
+    begin = time.monotonic()
+    with TextInput(input_name) as text:
+        with (
+            WholeFile(output_name) as file,
+            choose_encoder(
+                server,
+                model,
+                default_server=default_server,
+                for_server=for_server,
+                for_engine=for_engine,
+                given=given,
+            ) as encoder,
+            Progress(text, quiet=quiet) as progress,
+        ):
+            output = PickleOutput(file)
+            arrays = embed_sentences(
+                text,
+                progress.watch(encoder),
+                merging,
+                blank_lines=blank_lines,
+                strict=strict,
+                counts=counts,
+            )
+            for array in arrays:
+                output.write(array)
+            output.end()
+        ignore_signals()
+        if not quiet:
+            tell(summary(text, counts, output_name, file.size, time.monotonic() - begin))
+
+
+def _refuse_same_file(input_name: str, output_name: str) -> None:
+    source = Path(input_name)
+    try:
+        same = input_name != "-" and source.is_file() and source.samefile(output_name)
+    except OSError:  # one of them is not there, or what is wrong will be told when it is opened
+        return
+    if same:
+        raise UsageError(f"INPUT and --output are the same file, {output_name}")

@@ -1,0 +1,163 @@
+"""What the commands have in common: options by the environment, the engine's, telling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..encoders.address import Address
+
+__all__ = [
+    "ENGINE_OPTIONS",
+    "PROGRAM",
+    "SERVER",
+    "address",
+    "engine_options",
+    "given_names",
+    "option",
+    "seconds",
+    "tell",
+]
+
+PROGRAM = "bert-tokemb"
+SERVER = "HOST[:PORT[:PORT_OUT]]"
+_MOST_THREADS = 1024
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error, if there still is one."""
+    with suppress(OSError, AttributeError):
+        click.echo(line, err=True)
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option that can also be given by ``BERT_TOKEMB_<OPTION>``, in any command."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = "BERT_TOKEMB_" + long[2:].partition("/")[0].upper().replace("-", "_")
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+def given_names(options: Collection[str]) -> set[str]:
+    """Return which of the running command's options the command line gives."""
+    source_of = click.get_current_context().get_parameter_source
+    return {name for name in options if source_of(name) is _COMMAND_LINE}
+
+
+def address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
+    """Read where a server listens."""
+    if value is None:
+        return None
+    from ..encoders.address import Address
+
+    host, *ports = value.split(":")
+    if not host or len(ports) > 2 or not all(_is_port(port) for port in ports):
+        raise click.BadParameter(f"{value!r} is not {SERVER}", ctx, param)
+    return Address(host, *map(int, ports))
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse what passes every range."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number of seconds", ctx, param)
+    return value
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 16
+
+
+def _layers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not N[,N...]", ctx, param) from None
+
+
+_ENGINE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--layers",),
+        {
+            "callback": _layers,
+            "default": "-2",
+            "show_default": True,
+            "metavar": "N[,N...]",
+            "help": "which hidden layers, side by side in this order; -1 is the last.",
+        },
+    ),
+    (
+        ("--max-seq-len",),
+        {
+            "type": click.IntRange(min=3),
+            "metavar": "N",
+            "help": "the most word pieces of a sentence, [CLS] and [SEP] included.",
+            "show_default": "as many as the model takes",
+        },
+    ),
+    (
+        ("--cased/--uncased",),
+        {
+            "default": None,
+            "help": "keep capitals and accents, or strip them.",
+            "show_default": "as the model says",
+        },
+    ),
+    (
+        ("--device",),
+        {
+            "type": click.Choice(["auto", "cpu", "cuda"]),
+            "default": "auto",
+            "show_default": True,
+            "help": "where to compute. auto is a GPU if onnxruntime-gpu is installed.",
+        },
+    ),
+    (
+        ("--precision",),
+        {
+            "type": click.Choice(["fp32", "fp16", "int8"]),
+            "default": "fp32",
+            "show_default": True,
+            "help": "how exactly to compute. int8 is quicker on a CPU, and less exact; fp16 the "
+            "same on a GPU.",
+        },
+    ),
+    (
+        ("--threads",),
+        {
+            "type": click.IntRange(min=1, max=_MOST_THREADS),
+            "metavar": "N",
+            "help": "how many threads compute.",
+            "show_default": "one for each available CPU",
+        },
+    ),
+)
+
+ENGINE_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "threads")
+"""Their names in a command."""
+
+
+def engine_options(before: str, **instead: str) -> Callable[[F], F]:
+    """Add the engine's options to a command.
+
+    Args:
+        before: What the help of each begins with.
+        instead: Other help for some of them.
+    """
+
+    def decorate(command: F) -> F:
+        # The last one that is added is the first one told.
+        for names, settings in reversed(_ENGINE):
+            name = names[0].partition("/")[0][2:].replace("-", "_")
+            text = before + instead.get(name, settings["help"])
+            text = text[0].upper() + text[1:]
+            command = option(*names, **{**settings, "help": text})(command)
+        return command
+
+    return decorate

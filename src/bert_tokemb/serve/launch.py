@@ -1,0 +1,156 @@
+"""From the command line's options to a server that serves, and its end."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import OutputError, UsageError
+from ..interruption import call_on_signals
+from ..model.engine import Device, Engine
+from ..model.source import Model, load_model, load_release
+from .flags import complete, notes
+from .logs import logging_to
+from .server import Server
+from .settings import Settings
+from .wire import Wire
+
+__all__ = ["launch"]
+
+_log = logging.getLogger(__name__)
+
+_PACKAGE = "bert-tokemb"
+_CHECKPOINT_FLAGS = ("ckpt_name", "config_name", "tuned_model_dir")
+
+
+def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> None:
+    """Serve until a signal comes, or a client ends it.
+
+    Args:
+        options: Those of ``bert-tokemb serve``, by name.
+        original: The flags of ``bert-serving-start`` that were given instead of ``--model``.
+
+    Raises:
+        TokembError: the model cannot be used, a port cannot be bound, or the like.
+    """
+    verbose = options["verbose"] or bool(original and original.get("verbose"))
+    with logging_to(sys.stderr, logging.INFO if verbose else logging.WARNING):
+        host = _resolve(options["host"])
+        if original is None:
+            model, flags = _load(options)
+        else:
+            model, flags = _load_original(original)
+        device: Device = "cpu" if flags["cpu"] else options["device"]
+        engine = Engine(
+            model,
+            flags["pooling_layer"],
+            device=device,
+            precision=options["precision"],
+            threads=options["threads"],
+            positions=not flags["no_position_embeddings"],
+        )
+        with Wire(host, flags["port"], flags["port_out"]) as wire:
+            server = Server(
+                wire,
+                engine,
+                Settings.of(flags),
+                version=version(_PACKAGE),
+                allow_shutdown=options["allow_shutdown"],
+            )
+            with call_on_signals(server.stop):
+                server.start()
+                with _telling_that_it_serves(wire, options["ready_file"]):
+                    server.run()
+
+
+def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """Load the model of ``--model``, and say in the original's flags how it is served."""
+    model = load_model(options["model"], cased=options["cased"])
+    return model, complete(
+        {
+            "model_dir": model.origin,
+            "config_name": model.files[0].name,
+            "pooling_layer": options["layers"],
+            "pooling_strategy": options["pooling_strategy"],
+            "max_seq_len": options["max_seq_len"],
+            "show_tokens_to_client": True,
+            "do_lower_case": model.vocabulary.do_lower_case,
+            "port": options["port"],
+            "port_out": options["port_out"],
+            "verbose": options["verbose"],
+        }
+    )
+
+
+def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """Load the model of ``-model_dir``, as the original would."""
+    flags = complete(original)
+    for note in notes(original):
+        _log.warning(note)
+    directory = Path(flags["model_dir"])
+    cased = not flags["do_lower_case"]
+    if not (directory / flags["config_name"]).exists() and not any(
+        name in original for name in _CHECKPOINT_FLAGS
+    ):
+        # A directory of another layout, or one that is not there.
+        return load_model(str(directory), cased=cased), flags
+    checkpoint = Path(flags["tuned_model_dir"] or directory) / flags["ckpt_name"]
+    return load_release(
+        directory, config_name=flags["config_name"], checkpoint=checkpoint, cased=cased
+    ), flags
+
+
+def _resolve(host: str) -> str:
+    """Return the address to bind, having warned of one that others can reach."""
+    try:
+        found = socket.getaddrinfo(None if host == "*" else host, 0, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--host {host} is no address of this machine ({error})") from error
+    address = min(found)[4][0]
+    if not ipaddress.ip_address(address).is_loopback:
+        _log.warning(
+            "others can reach this address, and the protocol knows no authentication: whoever "
+            "can connect can have anything computed, and read others' replies",
+            extra={"host": address},
+        )
+    return str(address)
+
+
+@contextmanager
+def _telling_that_it_serves(wire: Wire, ready_file: str | None) -> Iterator[None]:
+    """Tell on standard output, and in a file as long as it is true, where the server listens."""
+    address = f"{wire.host}:{wire.port}:{wire.port_out}"
+    if ready_file is not None:
+        _write(Path(ready_file), f"{address}\n")
+    with suppress(OSError, AttributeError):  # there may be no standard output
+        click.echo(f"ready {address}")
+    try:
+        yield
+    finally:
+        if ready_file is not None:
+            with suppress(OSError):
+                if Path(ready_file).read_text("utf-8") == f"{address}\n":
+                    Path(ready_file).unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is never seen half written."""
+    beginning = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            beginning.write_text(text, "utf-8")
+            beginning.replace(path)
+        finally:
+            beginning.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
