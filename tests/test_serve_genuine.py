@@ -131,8 +131,8 @@ def test_replies_are_the_same(both: tuple[OurServer, GenuineServer]) -> None:
     with client_of(ours.address) as our_client, client_of(theirs.address) as their_client:
         for texts in (plain(cased=False), *REQUESTS.values()):
             if no_special and not isinstance(texts[0], list):
-                # A long sentence ends the genuine server's worker there.
-                texts = [text for text in texts if len(text.split()) < 8]
+                # It does not cut these, and its worker dies of one that is too long.
+                texts = [text for text in texts if len(text) < 20]
             assert_same(ask(our_client, texts), ask(their_client, texts))
 
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ModelError, UsageError
 from ..interruption import hold_signals
-from .options import PROGRAM, engine_options, given_names, option, tell
+from .options import PROGRAM, engine_options, given_names, option
 
 __all__ = ["serve"]
 
@@ -125,7 +125,7 @@ def _serve(options: Mapping[str, Any], given: set[str], original: Mapping[str, A
     if original is not None:
         _check(options, given, original)
         if original.get("version"):
-            tell(f"{PROGRAM} serve: takes the flags of bert-serving-start 1.10.0")
+            click.echo(f"{PROGRAM} serve: takes the flags of bert-serving-start 1.10.0")
             return
     elif options["model"] is None:
         raise UsageError("give --model, or -model_dir and other flags of bert-serving-start")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +22,7 @@ __all__ = ["Job", "Row", "Shape"]
 
 # Bytes. The replies of several clients are in memory at a time.
 _LARGEST_REPLY = 2 << 30
+_LARGE = 1 << 20
 _CHARACTERS_PER_PIECE = 4  # a rough guess for text; for pieces it is better
 
 
@@ -94,7 +97,7 @@ class Job:
     @property
     def result_bytes(self) -> int:
         """The size of the vectors; known when all is prepared."""
-        return int(np.prod(self._result_shape())) * self._shape.dtype.itemsize
+        return math.prod(self._result_shape()) * self._shape.dtype.itemsize
 
     @property
     def pieces(self) -> int:
@@ -140,10 +143,9 @@ class Job:
         return data_info(str(result.dtype), result.shape, tokens), result
 
     def _make_room(self) -> None:
-        # The system gives the memory when it is written to; that of padding stays untouched.
         with suppress(MemoryError):
             if self.result_bytes <= _LARGEST_REPLY:
-                self._result = np.zeros(self._result_shape(), self._shape.dtype)
+                self._result = _zeros(self._result_shape(), self._shape.dtype)
                 return
         raise UnfitError(
             f"the vectors would take {self.result_bytes / 1e9:.1f} GB: ask for fewer sentences at "
@@ -157,6 +159,22 @@ class Job:
             fixed = self._settings.fixed_embed_length and self._settings.max_seq_len is None
             return n, self._shape.positions if fixed else self._longest, c
         return n, 2 * c if strategy is Pooling.REDUCE_MEAN_MAX else c
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
+    """Return an array whose memory is the system's own business when it is large.
+
+    It is given page by page when it is written to, so that padding takes none, and is taken back
+    as soon as it is free: ``malloc`` would keep it.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.zeros(shape, dtype)
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(str(error)) from error
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def _estimate(text: str | Sequence[str]) -> int:

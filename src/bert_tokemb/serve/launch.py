@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ..errors import OutputError, UsageError
+from ..errors import ModelError, OutputError, UsageError
 from ..interruption import call_on_signals
 from ..model.engine import Device, Engine
 from ..model.source import Model, load_model, load_release
@@ -98,6 +98,8 @@ def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     for note in notes(original):
         _log.warning(note)
     directory = Path(flags["model_dir"])
+    if not directory.is_dir():
+        raise ModelError(f"-model_dir {flags['model_dir']} is no directory")
     cased = not flags["do_lower_case"]
     if not (directory / flags["config_name"]).exists() and not any(
         name in original for name in _CHECKPOINT_FLAGS

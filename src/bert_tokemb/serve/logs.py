@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from queue import Full, Queue
 from threading import Thread
 from typing import Any, TextIO
@@ -45,27 +46,25 @@ def _as_text(value: object) -> str:
 def logging_to(stream: TextIO | None, level: int) -> Iterator[None]:
     """Log to a stream, or nowhere, within the block.
 
-    A thread of its own writes, so that nobody waits for a reader of the stream who does not read;
-    lines that find no room are lost.
+    A thread of its own writes, so that nobody waits for a reader who does not read, not even at
+    the end; lines that find no room are lost.
     """
-    queue: Queue[Any] = Queue(_MOST_WAITING)
-    handler = logging.StreamHandler(stream) if stream else logging.NullHandler()
-    handler.setFormatter(JsonFormatter())
-    listener = QueueListener(queue, handler)
+    queue: Queue[logging.LogRecord | None] = Queue(_MOST_WAITING)
+    writer = Thread(target=_write, args=(queue, stream), name="log", daemon=True)
     root = logging.getLogger()
     before = root.level
     collector = _Collector(queue)
     root.addHandler(collector)
     root.setLevel(level)
-    listener.start()
+    writer.start()
     try:
         yield
     finally:
         root.removeHandler(collector)
         root.setLevel(before)
-        ending = Thread(target=listener.stop, daemon=True)
-        ending.start()
-        ending.join(_PATIENCE)
+        with suppress(Full):
+            queue.put(None, timeout=_PATIENCE)
+        writer.join(_PATIENCE)
 
 
 class _Collector(QueueHandler):
@@ -75,3 +74,13 @@ class _Collector(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(Full):
             self.queue.put_nowait(record)
+
+
+def _write(queue: Queue[logging.LogRecord | None], stream: TextIO | None) -> None:
+    formatter = JsonFormatter()
+    # Past every lock of Python's, for which its end would wait while this thread waits.
+    with suppress(OSError):
+        while record := queue.get():
+            line = f"{formatter.format(record)}\n".encode()
+            while line:
+                line = line[os.write(stream.fileno(), line) :] if stream else b""

@@ -182,12 +182,12 @@ class Server:
         if self._outbox.is_full(client):
             self._refuse(request.sender, "replies to earlier requests are not read", now)
         elif self._schedule.waiting_bytes(client) + request.size > self._kept_replies:
-            _log.warning("request refused: too many wait", extra={"sender": request.sender})
             self._refuse(request.sender, "too many requests wait: fetch replies first", now)
         else:
             self._schedule.add(Job(request, self._settings, self._shape))
 
     def _refuse(self, sender: Sender, why: str, now: float) -> None:
+        _log.info("request refused", extra={"sender": sender, "reason": why})
         self._outbox.post(sender, error_info(why), b"", now)
 
     def _config(self, client: bytes) -> dict[str, Any]:

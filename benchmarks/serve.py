@@ -1,0 +1,100 @@
+"""How much quicker than the genuine bert-serving-server ours answers the same client.
+
+python benchmarks/serve.py [TEXT] [--rounds N] [--lines N]
+
+Both serve all-MiniLM-L6-v2 on the CPU, from the same TensorFlow checkpoint, with the same flags
+(``-pooling_strategy NONE -show_tokens_to_client``). The unmodified ``BertClient`` sends the same
+lines in the file's order, 64 a request, waiting for each reply; or eight clients at once share
+them out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from bert_serving.client import BertClient
+from common import some_text, take_turns, tell
+
+from bert_tokemb import Address
+from support.genuine import GenuineServer, make_model
+from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
+from support.ours import OurServer, client_of
+
+FLOORS = {"256": 10, "NONE": 2}
+CLIENTS = (1, 8)
+REQUEST = 64  # sentences
+# At 256 the genuine server takes several times as long, whatever the sentences are.
+SHARE = {"256": 8, "NONE": 1}
+
+
+def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[np.ndarray]:
+    """Have some clients ask at once, each in turn for every so-manieth request."""
+
+    def work(client: BertClient, own: Sequence[list[str]]) -> list[np.ndarray]:
+        return [client.encode(texts) for texts in own]
+
+    connected = [client_of(address, timeout=-1) for _ in range(clients)]
+    try:
+        with ThreadPoolExecutor(clients) as pool:
+            shares = [requests[i::clients] for i in range(clients)]
+            replies = list(pool.map(work, connected, shares))
+    finally:
+        for client in connected:
+            client.close()
+    return [array for own in replies for array in own]
+
+
+def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None:
+    """Print the ratio for one ``-max_seq_len``."""
+    flags = ("-pooling_strategy", "NONE", "-show_tokens_to_client", "-max_seq_len", length)
+    requests = [list(lines[i : i + REQUEST]) for i in range(0, len(lines), REQUEST)]
+    options = ("-model_dir", model, *flags)
+    with GenuineServer(*options) as genuine, OurServer(*options) as ours:
+        addresses = {"genuine": genuine.address, "ours": ours.address}
+        replies = [ask(address, requests[:3], 1) for address in addresses.values()]
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(*replies, strict=True))
+        for clients in CLIENTS:
+            seconds = take_turns(
+                rounds,
+                {
+                    name: partial(ask, address, requests, clients)
+                    for name, address in addresses.items()
+                },
+            )
+            tell(
+                f"-max_seq_len {length}, {clients} client{'s' * (clients > 1)} at once: "
+                f"{seconds['genuine'] / seconds['ours']:.1f} x (asked: {FLOORS[length]} x); "
+                f"{len(lines):,} sentences, largest difference {worst:.1e}, median of {rounds}",
+                [
+                    (name, f"{len(lines) / taken:,.0f} sentences/s", f"{taken:.1f} s")
+                    for name, taken in seconds.items()
+                ],
+            )
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--lines", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # the client warns of every request without a limit
+    lines = some_text(options.text)[: options.lines]
+    with tempfile.TemporaryDirectory() as made:
+        weights = Path(made) / "weights.npz"
+        np.savez(weights, **as_tensorflow(minilm_weights()))
+        model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
+        for length, share in SHARE.items():
+            measure(model, length, lines[: len(lines) // share], options.rounds)
+
+
+if __name__ == "__main__":
+    main()
