@@ -314,6 +314,24 @@ def test_a_signal_while_waiting_for_the_server(
     assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
 
 
+ASKED_AGAIN = """
+import os, signal
+from bert_tokemb.interruption import Interrupted, raise_on_signals
+
+raise_on_signals()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except Interrupted:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still tidying up", flush=True)
+"""
+
+
+def test_a_second_signal_ends_it_whatever_it_does() -> None:
+    done = subprocess.run([sys.executable, "-c", ASKED_AGAIN], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
 def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:
     """Also while modules are imported, as far as that is in our hands."""
     for moment in range(0, 400, 20):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def test_options_of_the_engine(model: Path, run: Command, text: Path, tmp_path: 
         (["--device", "cuda"], "--device cuda needs onnxruntime-gpu"),
         (["--precision", "fp16"], "--precision fp16 is for GPUs"),
         (["--server", "localhost"], "--server and --model exclude each other"),
+        (["--server", "localhost", "--model", ""], "--server and --model exclude each other"),
         (["--retries", "3"], "--retries cannot be given here: they belong to --server"),
         (["--timeout", "3"], "--timeout cannot be given here: they belong to --server"),
     ],
@@ -98,6 +100,15 @@ def test_options_that_cannot_be_meant(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_the_engine_are_not_for_a_server(
+    server: StandIn, run: Command, text: Path, tmp_path: Path
+) -> None:
+    done = run("embed", text, "-o", tmp_path / "out", "--server", server.address, "--layers", "-1")
+    assert done.returncode == 2
+    assert "--layers cannot be given here: they belong to --model; a server is " in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -140,13 +151,20 @@ main()
 
 
 @pytest.mark.parametrize(
-    "module", ["onnxruntime.capi.onnxruntime_pybind11_state", "tokenizers.tokenizers", "numpy"]
+    ("module", "encoder"),
+    [
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "--model"),
+        ("tokenizers.tokenizers", "--model"),
+        ("numpy", "--model"),
+        ("zmq.backend.cython._zmq", "--server"),
+    ],
 )
 def test_a_signal_while_an_extension_is_imported(
-    module: str, model: Path, text: Path, tmp_path: Path
+    module: str, encoder: str, server: StandIn, model: Path, text: Path, tmp_path: Path
 ) -> None:
     """It would make an error of its own of what is raised meanwhile."""
-    options = ["embed", text, "-o", tmp_path / "out", "--model", model]
+    which = model if encoder == "--model" else str(server.address)
+    options = ["embed", text, "-o", tmp_path / "out", encoder, which]
     done = subprocess.run(
         [sys.executable, "-c", IMPORTING, module, *options], capture_output=True, text=True
     )
@@ -321,6 +339,20 @@ def test_exact_vectors_do_not_depend_on_the_other_sentences(model: Path) -> None
                 np.testing.assert_array_equal(a, b)
 
 
+def test_no_batch_is_padded_on_a_processor(model: Path) -> None:
+    with open_local(str(model), threads=1, device="cpu") as encoder:
+        engine, masks = encoder._engine, []
+
+        def run(ids: np.ndarray, types: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            masks.append(mask)
+            return Engine.run(engine, ids, types, mask)
+
+        engine.run = run  # type: ignore[method-assign]
+        list(embed(LINES, encoder))
+    assert all(mask.all() for mask in masks)
+    assert 1 < len(masks) < len(LINES) / 2  # and yet there are batches
+
+
 def test_batches_may_be_padded(model: Path) -> None:
     """On a GPU they are; here too the mask must hide the padding."""
     with open_local(str(model)) as encoder:
@@ -352,6 +384,24 @@ def test_results_come_in_order_and_few_are_drawn_ahead(model: Path) -> None:
     assert drawn == 200
 
 
+def test_what_was_computed_is_not_kept(model: Path) -> None:
+    """Also what the vectors are a view of, if they are one."""
+    computed: list[weakref.ref[np.ndarray]] = []
+    with open_local(str(model), threads=2) as encoder:
+        engine = encoder._engine
+
+        def run(*arrays: np.ndarray) -> np.ndarray:
+            vectors = Engine.run(engine, *arrays)
+            computed.append(weakref.ref(vectors))
+            return vectors
+
+        engine.run = run  # type: ignore[method-assign]
+        batches = ([encoder.prepare(Sentence(i, ["a"]))] for i in range(200))
+        for _ in encoder.encode(batches):
+            assert sum(one() is not None for one in list(computed)) <= 2 * 2 + 12
+    assert len(computed) == 200
+
+
 def test_an_encoder_that_is_left_early_stops(model: Path) -> None:
     """What waits for the thread is forgotten; only the batch that is being computed is finished."""
     with open_local(str(model), threads=1) as encoder:
@@ -367,7 +417,9 @@ def test_an_encoder_that_is_left_early_stops(model: Path) -> None:
         engine.run = run  # type: ignore[method-assign]
         results = encoder.encode([encoder.prepare(Sentence(i, ["a"]))] for i in range(100))
         next(results)
+        deadline = time.monotonic() + 60
         while calls < 2:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         results.close()
         go.set()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Command
+from support.ours import OurServer
 from support.standin import StandIn
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def block(language: str, part: str) -> str:
+    """Return the one block that holds some text."""
+    (found,) = [block for block in blocks(language) if part in block]
+    return found
 
 
 def test_the_two_commands_stand_there() -> None:
@@ -49,24 +56,49 @@ def test_the_first_command(run: Command, tmp_path: Path) -> None:
     arrays = pickle.loads((tmp_path / "output.pkl").read_bytes())
     assert [array.shape for array in arrays] == [(3, 384), (2, 384)]
     loading = subprocess.run(
-        [sys.executable, "-c", blocks("python")[0]],
+        [sys.executable, "-c", block("python", "pickle.load")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert loading.stdout.strip() == re.search(r"# (.*)", blocks("python")[0])[1]
+    assert loading.stdout.strip() == re.search(r"# (.*)", block("python", "pickle.load"))[1]
 
 
-def test_the_options(run: Command) -> None:
-    shown = blocks("text")[1]
-    told = run("embed", "--help", env={"COLUMNS": "100"}).stdout
+@pytest.mark.parametrize("command", ["embed", "serve"])
+def test_the_options(command: str, run: Command) -> None:
+    shown = block("text", f"Usage: bert-tokemb {command} ")
+    told = run(command, "--help", env={"COLUMNS": "100"}).stdout
     assert shown.split() == told.split()
+
+
+def test_the_server_of_our_own(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
+    """Its client's program, and what it tells, as README has them; the ports are others."""
+    command = shlex.split(block("sh", "bert-tokemb serve"))
+    assert command[:3] == ["bert-tokemb", "serve", "--model"]
+    told, program = block("text", "ready 127"), block("python", "BertClient")
+    with OurServer("--model", shared_tiny, "--max-seq-len", "32") as server:
+        address = str(server.address)
+        assert re.sub(r":\d+", "", told) == f"ready {server.address.host}\n"
+        ports = f"port={server.address.port}, port_out={server.address.port_out}"
+        program = program.replace("BertClient()", f"BertClient({ports})")
+        shown = "; print(vectors.shape, tokens[0][:2])"
+        done = subprocess.run(
+            [sys.executable, "-c", program.rstrip() + shown],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith("(1, 32, 32) ['[CLS]', 'hello'")
+        assert "embed input.txt -o output.pkl --server 127.0.0.1" in README
+        (tmp_path / "input.txt").write_text("hello world")
+        embedding = run("embed", "input.txt", "-o", "o", "--server", address, cwd=tmp_path)
+        assert embedding.returncode == 0, embedding.stderr
 
 
 def test_the_plugin(run: Command, tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text("unaffable\n")
-    (tmp_path / "halves.py").write_text(blocks("python")[1])
+    (tmp_path / "halves.py").write_text(block("python", "def ends"))
     command = shlex.split(re.search(r"`bert-tokemb (embed .*? halves:ends)`", README)[1])
     with StandIn() as server:
         done = run(*command, "--server", server.address, cwd=tmp_path)
@@ -76,7 +108,7 @@ def test_the_plugin(run: Command, tmp_path: Path) -> None:
 
 
 def test_the_python_example() -> None:
-    code = blocks("python")[2]
+    code = block("python", "open_local")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(3, 384)\n(2, 384)\n"
 
@@ -85,7 +117,7 @@ def test_the_server_is_started_as_the_tests_start_it() -> None:
     """The versions named are those the genuine server runs with here."""
     from support.genuine import REQUIREMENTS
 
-    server = next(block for block in blocks("sh") if "bert-serving-start" in block)
+    server = block("sh", "bert-serving-start")
     install = next(line for line in server.splitlines() if "pip install" in line)
     assert shlex.split(install)[-len(REQUIREMENTS) :] == list(REQUIREMENTS)
     start = server.splitlines()[-1]

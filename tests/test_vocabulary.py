@@ -77,6 +77,16 @@ def test_a_model_may_have_a_few_pieces_more(tmp_path: Path) -> None:
     start(write_hugging_face(tmp_path / "model", config, VOCABULARY))
 
 
+@pytest.mark.parametrize(("more", "fits"), [(128, True), (129, False)])
+def test_how_many_more(more: int, fits: bool, tmp_path: Path) -> None:
+    config = {**TINY, "vocab_size": PIECES + more}
+    directory = write_hugging_face(tmp_path / "model", config, VOCABULARY)
+    if fits:
+        start(directory)
+    else:
+        assert "they do not belong together" in refusal(directory)
+
+
 def test_neither_vocabulary(tiny: Path) -> None:
     (tiny / "vocab.txt").unlink()
     assert refusal(tiny) == (
