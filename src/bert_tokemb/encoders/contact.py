@@ -54,7 +54,7 @@ _IDENTITY = (
 
 
 def start_command(address: Address, config: Mapping[str, Any] | None = None) -> str:
-    """Return the command line that starts a server as it must be started.
+    """Return the command line that starts a server as it must be started, the original or ours.
 
     >>> print(start_command(Address()).replace(" -max", "\\n-max"))
     bert-serving-start -model_dir MODEL_DIR -pooling_strategy NONE -show_tokens_to_client
@@ -65,8 +65,9 @@ def start_command(address: Address, config: Mapping[str, Any] | None = None) -> 
     -max_seq_len NONE -pooling_layer -1 -2 -cpu -port 5555 -port_out 5556
     """
     config = config or {}
+    program = "bert-tokemb serve" if "bert_tokemb_version" in config else "bert-serving-start"
     length = config.get("max_seq_len")
-    command = ["bert-serving-start", "-model_dir", config.get("model_dir") or "MODEL_DIR"]
+    command = [*program.split(), "-model_dir", config.get("model_dir") or "MODEL_DIR"]
     command += ["-pooling_strategy", "NONE", "-show_tokens_to_client"]
     command += ["-max_seq_len", length if length and length != _DEFAULT_MAX_SEQ_LEN else "NONE"]
     for name, default in _DEFAULTS.items():

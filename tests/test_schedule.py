@@ -1,0 +1,268 @@
+"""Who is computed next, and with whom."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from bert_tokemb.model.pieces import PieceTokenizer
+from bert_tokemb.model.source import load_model
+from bert_tokemb.serve import job as job_module
+from bert_tokemb.serve import schedule as schedule_module
+from bert_tokemb.serve.features import FeatureMaker, UnfitError
+from bert_tokemb.serve.job import Job, Shape
+from bert_tokemb.serve.pooling import Pooling
+from bert_tokemb.serve.protocol import Request, Sender
+from bert_tokemb.serve.schedule import Batch, Preparation, Schedule
+from bert_tokemb.serve.settings import Settings
+from bert_tokemb.types import Budget
+
+WIDTH = 8
+SETTINGS = Settings(pooling_strategy=Pooling.NONE, max_seq_len=None, show_tokens_to_client=True)
+UNIFORM = Budget(pieces=64, sentences=64, uniform=True)
+
+
+@pytest.fixture(scope="module")
+def maker(shared_tiny: Path) -> FeatureMaker:
+    vocabulary = load_model(str(shared_tiny)).vocabulary
+    return FeatureMaker(PieceTokenizer(vocabulary), SETTINGS, 64, 2)
+
+
+def job_of(client: str, *words: int, width: int = WIDTH) -> Job:
+    """Ask for sentences of so many words, each of one piece."""
+    texts = [" ".join(["the"] * n) for n in words]
+    sender = Sender(client.encode(), b"1")
+    shape = Shape(width, np.dtype(np.float32), 64)
+    return Job(Request(sender, texts, sum(map(len, texts))), SETTINGS, shape)
+
+
+def compute(batch: Batch) -> None:
+    for row in batch.rows:
+        row.job.put(row, np.full((row.length, WIDTH), row.place + 1, np.float32))
+
+
+def next_batch(schedule: Schedule, maker: FeatureMaker) -> Batch:
+    while isinstance(task := schedule.take(), Preparation):
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert isinstance(task, Batch)
+    return task
+
+
+def clients_of(batch: Batch) -> list[str]:
+    return sorted(row.job.sender.client.decode() for row in batch.rows)
+
+
+def one_batch(schedule: Schedule, maker: FeatureMaker) -> Batch:
+    batch = next_batch(schedule, maker)
+    compute(batch)
+    schedule.computed(batch)
+    return batch
+
+
+def all_batches(schedule: Schedule, maker: FeatureMaker) -> list[Batch]:
+    batches = []
+    while len(schedule):
+        batches.append(one_batch(schedule, maker))
+    return batches
+
+
+def assert_nothing_is_left(schedule: Schedule) -> None:
+    assert len(schedule) == 0
+    assert not schedule._clients
+    assert not schedule._ready
+    assert not schedule._begun
+    assert schedule._ready_pieces == 0
+
+
+def test_requests_of_several_clients_are_computed_together(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    for client in "abcdef":
+        schedule.add(job_of(client, 6, 3))
+    batches = all_batches(schedule, maker)
+    assert [clients_of(batch) for batch in batches] == [list("abcdef")] * 2
+    assert [{row.length for row in batch.rows} for batch in batches] == [{8}, {5}]
+    assert_nothing_is_left(schedule)
+
+
+def test_a_batch_fits_the_budget(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    schedule.add(job_of("a", *[14] * 11))  # 16 pieces each
+    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [4, 4, 3]
+    schedule = Schedule(Budget(pieces=8, sentences=2, uniform=True))
+    schedule.add(job_of("a", 20, 1, 1, 1))
+    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [1, 2, 1]
+
+
+def test_batches_may_be_padded_on_a_gpu(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=64, sentences=64))
+    schedule.add(job_of("a", 10, 5))
+    schedule.add(job_of("b", 8, 7))
+    lengths = [[row.length for row in batch.rows] for batch in all_batches(schedule, maker)]
+    assert lengths == [[12, 10, 9], [7]]
+
+
+def test_clients_share_evenly(maker: FeatureMaker) -> None:
+    """Whoever asks for much does not keep the others waiting, nor the other way round."""
+    schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
+    schedule.add(job_of("much", *[6] * 40))
+    first = [one_batch(schedule, maker) for _ in range(3)]
+    for n in range(20):
+        schedule.add(job_of("little", 6 + n % 2))
+    order = [*first, *all_batches(schedule, maker)]
+    turns = "".join(clients_of(batch)[0][0] for batch in order)
+    assert turns.startswith("mmm")
+    # On a par from its coming on, by pieces.
+    assert 17 <= turns[3:43].count("l") <= 20
+    assert "lll" not in turns[3:43]
+    assert "mmm" not in turns[3:40]
+
+
+def test_a_small_request_overtakes_a_large_one_of_its_client(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
+    large, small = job_of("a", *[6] * 100), job_of("a", 6)
+    schedule.add(large)
+    one_batch(schedule, maker)
+    schedule.add(small)
+    assert next_batch(schedule, maker).rows[0].job is small
+
+
+def test_small_requests_do_not_keep_a_large_one_waiting_for_ever(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
+    large = job_of("a", *[6] * 20)
+    schedule.add(large)
+    for _ in range(100):
+        schedule.add(job_of("a", 6))
+        batch = next_batch(schedule, maker)
+        compute(batch)
+        if large in schedule.computed(batch):
+            return
+    raise AssertionError("it waits for ever")
+
+
+def test_large_replies_begin_one_after_another(
+    maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 3000)
+    monkeypatch.setattr(schedule_module, "_SMALL", 400)
+    schedule = Schedule(Budget(pieces=16, sentences=1, uniform=True))
+    for client in "abc":  # 2,048 bytes each
+        schedule.add(job_of(client, 14, 14, 14, 14))
+    schedule.add(job_of("d", 6))
+    batches = [next_batch(schedule, maker) for _ in range(5)]
+    assert Counter(clients_of(batch)[0] for batch in batches) == {"a": 4, "d": 1}
+    done = []
+    for batch in batches:
+        compute(batch)
+        done += schedule.computed(batch)
+    assert len(done) == 2
+    assert len(all_batches(schedule, maker)) == 8
+    assert_nothing_is_left(schedule)
+
+
+def test_a_job_that_fails(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    bad, good = job_of("a", 6, 6), job_of("b", 6, 5)
+    schedule.add(bad)
+    schedule.add(good)
+    batch = next_batch(schedule, maker)
+    assert clients_of(batch) == ["a", "a", "b"]
+    assert schedule.fail([bad], "why") == [bad]
+    assert schedule.fail([bad], "again") == []
+    assert bad.reply() == (b'{"error": "why"}', b"")
+    compute(batch)
+    assert schedule.computed(batch) == []
+    assert clients_of(*all_batches(schedule, maker)) == ["b"]
+    assert b'"shape": [2, 8, 8]' in good.reply()[0]
+    assert_nothing_is_left(schedule)
+
+
+def test_a_client_that_is_dropped(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    for n in range(3):
+        schedule.add(job_of("a", 6 + n))
+    kept = job_of("b", 4)
+    schedule.add(kept)
+    task = schedule.take()
+    assert isinstance(task, Preparation)
+    assert schedule.waiting_bytes(b"a") == 23 + 27 + 31
+    assert len(schedule.drop(b"a")) == 3
+    assert schedule.waiting_bytes(b"a") == 0
+    schedule.prepared(task.job, task.job.prepare(maker))  # too late
+    assert schedule.drop(b"a") == []
+    assert clients_of(*all_batches(schedule, maker)) == ["b"]
+    assert_nothing_is_left(schedule)
+
+
+def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "_LARGEST_REPLY", 8 * WIDTH * 4)
+    job_of("a", 6).prepare(maker)
+    with pytest.raises(UnfitError, match=r"would take 0\.0 GB: ask for fewer"):
+        job_of("a", 7).prepare(maker)
+
+
+def test_its_end(maker: FeatureMaker) -> None:
+    """Threads leave when it is closed and nothing is left, not before."""
+    schedule = Schedule(UNIFORM)
+    schedule.add(job_of("a", 6, 5, 4))
+    left = []
+
+    def work() -> None:
+        while task := schedule.take():
+            if isinstance(task, Preparation):
+                schedule.prepared(task.job, task.job.prepare(maker))
+            else:
+                compute(task)
+                left.extend(schedule.computed(task))
+
+    schedule.close()
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(left) == 1
+    assert_nothing_is_left(schedule)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_order_of_events(seed: int, maker: FeatureMaker) -> None:
+    """Each sentence is computed once, each job is done, failed or dropped, and nothing is left."""
+    random = Random(seed)
+    schedule = Schedule(Budget(pieces=40, sentences=4, uniform=bool(seed % 2)))
+    out: list[Preparation | Batch] = []
+    jobs: list[Job] = []
+    over: Counter[Job] = Counter()
+    computed: Counter[tuple[Job, int]] = Counter()
+    while len(jobs) < 60 or len(schedule):
+        event = random.choice(["add", "take", "take", "give", "give", "fail", "drop"])
+        if event == "add" and len(jobs) < 60:
+            lengths = (random.randint(1, 12) for _ in range(random.randint(1, 9)))
+            jobs.append(job_of(random.choice("abcd"), *lengths))
+            schedule.add(jobs[-1])
+        elif event == "take" and len(schedule) and (task := schedule._next()):
+            out.append(task)
+        elif event == "give" and out:
+            task = out.pop(random.randrange(len(out)))
+            if isinstance(task, Preparation):
+                schedule.prepared(task.job, task.job.prepare(maker))
+            else:
+                compute(task)
+                computed.update((row.job, row.place) for row in task.rows)
+                over.update(schedule.computed(task))
+        elif event == "fail" and jobs and random.random() < 0.1:
+            over.update(schedule.fail(random.sample(jobs, 1), "why"))
+        elif event == "drop" and random.random() < 0.05:
+            over.update(schedule.drop(random.choice([b"a", b"b"])))
+    assert over == Counter(jobs)
+    assert set(computed.values()) <= {1}
+    for job in jobs:
+        if job.is_done and job.error is None:
+            assert sum(key[0] is job for key in computed) == job.sentences
+            assert (job._result[:, 0, 0] == np.arange(job.sentences) + 1).all()
+    assert_nothing_is_left(schedule)
