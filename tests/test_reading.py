@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
+
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
 
 from bert_tokemb.errors import InputError
 from bert_tokemb.reading import TextInput
@@ -76,6 +86,47 @@ def test_what_cannot_be_opened(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"cannot read {name}: "):
         TextInput(name)
+
+
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": partial(zstd.compress, options={zstd.CompressionParameter.checksum_flag: 1}),
+}
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_compressed_texts(kind: str, tmp_path: Path) -> None:
+    """Of several members, as `cat a.gz b.gz` and parallel compressors make them."""
+    path = tmp_path / f"text{kind}"
+    compress = COMPRESS[kind]
+    path.write_bytes(compress("a \u00e9\nb".encode()) + compress(b"c\n" * 100_000))
+    with TextInput(str(path)) as text:
+        assert text.size is None
+        assert list(text) == ["a \u00e9\n", "bc\n", *["c\n"] * 99_999]
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_damaged_compressed_texts(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"text{kind}"
+    whole = COMPRESS[kind](bytes(Random(1).choices(b"abc\n", k=100_000)))
+    turned = bytearray(whole)
+    turned[len(whole) // 2] ^= 255
+    for content in (whole[: len(whole) // 2], whole[:3], bytes(turned), b"plain text\n"):
+        path.write_bytes(content)
+        with TextInput(str(path)) as text, pytest.raises(InputError) as caught:
+            list(text)
+        assert str(caught.value).startswith((f"{path} is damaged", f"cannot read {path}: "))
+
+
+def test_zstd_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "text.zst"
+    path.touch()
+    monkeypatch.setitem(sys.modules, "compression", None)
+    monkeypatch.setitem(sys.modules, "backports", None)
+    with pytest.raises(InputError, match=r"one more package: pip install 'bert-tokemb\[zstd\]'"):
+        TextInput(str(path))
 
 
 def test_lines_come_as_they_are_read(tmp_path: Path) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import io
-import os
-import stat
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
 
+from .compression import of_file, open_input
 from .errors import InputError
 
 __all__ = ["TextInput"]
@@ -22,7 +19,8 @@ class TextInput:
     at which ``str.splitlines`` ends one. A byte order mark at the start is dropped.
 
     Args:
-        name: A path, or ``-`` for standard input.
+        name: A path, or ``-`` for standard input. ``.gz``, ``.bz2``, ``.xz`` and ``.zst`` are
+            decompressed.
 
     Raises:
         InputError: there is no such file, or it cannot be read. While reading: it is not UTF-8.
@@ -33,14 +31,15 @@ class TextInput:
         if name == "-" and sys.stdin is None:
             raise InputError("cannot read standard input: it is closed")
         try:
-            self._file: BinaryIO = sys.stdin.buffer if name == "-" else _open(name)
+            opened = of_file(sys.stdin.buffer) if name == "-" else open_input(name)
         except OSError as error:
             raise InputError(
                 f"cannot read {name or repr(name)}: {error.strerror or error}"
             ) from error
-        status = os.fstat(self._file.fileno())
-        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """Bytes in all, or None for what is no regular file."""
+        self._file = opened.file
+        self._damage = opened.damage
+        self.size = opened.size
+        """Bytes in all, or None for what is no regular file, or compressed."""
 
     def __iter__(self) -> Iterator[str]:
         number = offset = 0
@@ -48,7 +47,9 @@ class TextInput:
             try:
                 line = self._file.readline()
             except OSError as error:
-                raise InputError(f"cannot read {self.name}: {error.strerror}") from error
+                raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
+            except self._damage as error:
+                raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
             if not line:
                 return
             number += 1
@@ -70,10 +71,6 @@ class TextInput:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-
-def _open(name: str) -> BinaryIO:
-    return io.BufferedReader(io.FileIO(name))
 
 
 def _without_mark(line: bytes, start: int) -> tuple[bytes, int]:
