@@ -82,6 +82,72 @@ def test_strict(server: StandIn, run: Command, text: Path, tmp_path: Path) -> No
     assert not output.exists()
 
 
+# --- Standard output ---------------------------------------------------------------------------
+
+
+def embed_to_stdout(
+    server: StandIn, text: Path, *options: str, **settings: object
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", "-", "--server"]
+    return subprocess.run(  # type: ignore[call-overload]
+        [*command, str(server.address), *options],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **settings},
+    )
+
+
+def test_standard_output(server: StandIn, run: Command, text: Path, tmp_path: Path) -> None:
+    """It holds the pickle and nothing else, whatever a strategy prints."""
+    (tmp_path / "loud.py").write_text("def loud(pieces):\n    print('!')\n    return pieces[0]\n")
+    run("embed", text, "-o", tmp_path / "out", "--server", server.address, "--strategy", "first")
+    done = embed_to_stdout(server, text, "--strategy", "loud:loud", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "out").read_bytes()
+    assert done.stderr.count(b"!\n") == 4
+    assert b"3 sentences, 5 words -> standard output (" in done.stderr
+
+
+def test_standard_output_into_a_file(server: StandIn, text: Path, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        assert embed_to_stdout(server, text, stdout=file).returncode == 0
+    assert [a.shape for a in load(tmp_path / "out")] == [(3, 8), (0, 8), (2, 8)]
+    before = text.read_bytes()
+    with text.open("ab") as file:
+        done = embed_to_stdout(server, text, stdout=file)
+    assert done.returncode == 2
+    assert b"INPUT and --output are the same file" in done.stderr
+    assert text.read_bytes() == before
+
+
+def test_standard_output_that_is_a_terminal(server: StandIn, text: Path) -> None:
+    ours, theirs = os.openpty()
+    done = embed_to_stdout(server, text, stdout=theirs)
+    assert done.returncode == 2
+    assert b"--output - is a terminal: give a file, or send it into a pipe" in done.stderr
+    os.close(theirs)
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "cannot write standard output: it is closed"),
+        (">/dev/full", "cannot write standard output: No space left on device"),
+        ("| true; exit ${PIPESTATUS[0]}", "cannot write standard output: Broken pipe"),
+    ],
+)
+def test_standard_output_that_cannot_be_written(
+    redirection: str, message: str, server: StandIn, tmp_path: Path
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello world\n" * 20_000)
+    script = f'"$0" -m bert_tokemb embed text -o - --server {server.address} {redirection}'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"bert-tokemb: error: {message}\n"
+
+
 # --- Options by the environment ---------------------------------------------------------------
 
 
@@ -135,7 +201,7 @@ def test_the_variables_that_help_lists(run: Command) -> None:
         (["--blank-lines", "drop"], "'drop' is not one of"),
         (["--strategy", "mean"], "no strategy mean; there are avg, first, last, max"),
         (["--no-such-option"], "No such option"),
-        (["--output", "-"], "--output must be the path of a file, and is '-'"),
+        (["--output", ""], "--output is empty: give the path of a file, or - for stdout"),
     ],
 )
 def test_options_that_cannot_be_meant(
@@ -309,7 +375,7 @@ def test_a_signal_while_waiting_for_the_server(
             process.send_signal(signum)
             _, told = process.communicate(timeout=10)
     assert process.returncode == 128 + signum
-    assert told == f"bert-tokemb: stopped by {signum.name}, nothing was written\n"
+    assert told == f"bert-tokemb: stopped by {signum.name}, no file was written\n"
     assert (tmp_path / "out").read_bytes() == b"older"
     assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
 

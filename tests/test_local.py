@@ -169,7 +169,7 @@ def test_a_signal_while_an_extension_is_imported(
         [sys.executable, "-c", IMPORTING, module, *options], capture_output=True, text=True
     )
     assert done.stdout == "still importing\n"
-    assert done.stderr == "bert-tokemb: stopped by SIGTERM, nothing was written\n"
+    assert done.stderr == "bert-tokemb: stopped by SIGTERM, no file was written\n"
     assert done.returncode == 143
     assert not (tmp_path / "out").exists()
 
@@ -185,7 +185,7 @@ def test_a_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert told == b"bert-tokemb: stopped by SIGINT, nothing was written\n"
+    assert told == b"bert-tokemb: stopped by SIGINT, no file was written\n"
     assert not list(tmp_path.iterdir())
 
 

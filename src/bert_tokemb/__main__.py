@@ -21,7 +21,7 @@ def main() -> NoReturn:
     except Interrupted as interrupted:
         with suppress(OSError, AttributeError):  # where there is no standard error any more
             name = interrupted.signal.name
-            sys.stderr.write(f"bert-tokemb: stopped by {name}, nothing was written\n")
+            sys.stderr.write(f"bert-tokemb: stopped by {name}, no file was written\n")
         sys.exit(interrupted.exit_code)
 
 

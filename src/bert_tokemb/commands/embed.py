@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -44,7 +45,7 @@ _FOR_SERVER = ("timeout", "retries")
     "output_name",
     metavar="PATH",
     required=True,
-    help="Where the pickled list of arrays goes.",
+    help="Where the pickled list of arrays goes; - for stdout.",
 )
 @option(
     "--strategy",
@@ -101,6 +102,8 @@ _FOR_SERVER = ("timeout", "retries")
 def embed(**options: Any) -> Callable[[], None]:
     """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
 
+    A text whose name ends in .gz, .bz2, .xz or .zst is decompressed.
+
     The output is a pickled list of float arrays, one for each line: one row for each
     white-space separated word, as wide as the model.
     """
@@ -133,6 +136,7 @@ def _embed(
     with hold_signals():
         from ..encoders.choice import choose_encoder
         from ..outputs.pickle import PickleOutput
+        from ..outputs.standard_output import StandardOutput
         from ..outputs.whole_file import WholeFile
         from ..pipeline import embed as embed_sentences
         from ..progress import Progress, summary
@@ -143,15 +147,15 @@ def _embed(
     logging.basicConfig(
         format=f"{PROGRAM}: %(message)s", level=logging.ERROR if quiet else logging.WARNING
     )
-    if output_name in ("", "-"):
-        raise UsageError(f"--output must be the path of a file, and is {output_name!r}")
+    if not output_name:
+        raise UsageError("--output is empty: give the path of a file, or - for stdout")
     _refuse_same_file(input_name, output_name)
     merging = load_strategy(strategy)
     counts = Counts()
     begin = time.monotonic()
     with TextInput(input_name) as text:
         with (
-            WholeFile(output_name) as file,
+            StandardOutput() if output_name == "-" else WholeFile(output_name) as file,
             choose_encoder(
                 server,
                 model,
@@ -176,14 +180,20 @@ def _embed(
             output.end()
         ignore_signals()
         if not quiet:
-            tell(summary(text, counts, output_name, file.size, time.monotonic() - begin))
+            tell(summary(text, counts, file.name, file.size, time.monotonic() - begin))
 
 
 def _refuse_same_file(input_name: str, output_name: str) -> None:
     source = Path(input_name)
     try:
-        same = input_name != "-" and source.is_file() and source.samefile(output_name)
+        same = input_name != "-" and source.is_file() and _is_same(source, output_name)
     except OSError:  # one of them is not there, or what is wrong will be told when it is opened
         return
     if same:
-        raise UsageError(f"INPUT and --output are the same file, {output_name}")
+        raise UsageError(f"INPUT and --output are the same file, {input_name}")
+
+
+def _is_same(source: Path, output_name: str) -> bool:
+    if output_name == "-":
+        return os.path.samestat(source.stat(), os.fstat(1))
+    return source.samefile(output_name)

@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from ..errors import OutputError
+from .writer import Writer, telling
 
 __all__ = ["WholeFile"]
 
-# What is smaller is gathered, up to the buffer's size; what is larger, such as the vectors of a
-# sentence, is written from where it lies: copying it first was measured to cost a third.
-_SMALL = 1 << 13
-_BUFFER = 1 << 17
 # A name may have 255 bytes in most file systems.
 _LONGEST_NAME = 255
 
 
-class WholeFile:
+class WholeFile(Writer):
     """A binary file that takes its name only when it is complete; a context manager.
 
     The bytes go into ``.NAME.partial-*`` beside it and are put to disk and renamed at the end
@@ -35,12 +30,9 @@ class WholeFile:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._target = Path(os.path.realpath(name))
         self._partial: Path | None = None
-        self.size = 0
-        """Bytes written so far."""
-        with self._telling():
+        with telling(name):
             older = _status(name)
             if older is None or stat.S_ISREG(older.st_mode):
                 self._partial = self._target.with_name(_partial_name(self._target.name))
@@ -48,21 +40,8 @@ class WholeFile:
             else:
                 # By its given name: a pipe behind /dev/fd has no other.
                 self._file = FileIO(name, "w")
-        self._descriptor = self._file.fileno()
         self._mode = older and stat.S_IMODE(older.st_mode)
-        self._gathered = bytearray()
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Append bytes."""
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size >= _SMALL:
-            self._write(self._gathered, data)
-        else:
-            self._gathered += data
-            if len(self._gathered) >= _BUFFER:
-                self._write(self._gathered)
-        self.size += size
-        return size
+        super().__init__(name, self._file.fileno())
 
     def __enter__(self) -> WholeFile:
         return self
@@ -75,8 +54,8 @@ class WholeFile:
             self._discard()
 
     def _finish(self) -> None:
-        self._write(self._gathered)
-        with self._telling():
+        self.flush()
+        with telling(self.name):
             if self._partial:
                 if self._mode is not None:
                     os.fchmod(self._descriptor, self._mode)
@@ -91,31 +70,6 @@ class WholeFile:
         if self._partial:
             with suppress(OSError):
                 self._partial.unlink()
-
-    def _write(self, *parts: bytes | bytearray | memoryview) -> None:
-        """Write the parts in one system call, if it takes them all, and empty the gathered."""
-        left = [memoryview(part).cast("B") for part in parts]
-        try:
-            while left:
-                written = os.writev(self._descriptor, left)
-                while left and written >= len(left[0]):
-                    written -= len(left.pop(0))
-                if left:
-                    # It may write less than it is given, above 2 GiB always.
-                    left[0] = left[0][written:]
-        except OSError as error:
-            raise self._failure(error) from error
-        self._gathered = bytearray()
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._name}: {error.strerror or error}")
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._failure(error) from error
 
 
 def _status(name: str) -> os.stat_result | None:

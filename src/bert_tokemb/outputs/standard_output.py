@@ -1,0 +1,44 @@
+"""Standard output, for what is data."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import OutputError, UsageError
+from .writer import Writer, telling
+
+__all__ = ["StandardOutput"]
+
+_STDOUT, _STDERR = 1, 2
+
+
+class StandardOutput(Writer):
+    """Standard output, taken for itself alone; a context manager.
+
+    What anything else prints meanwhile, a strategy say, goes to standard error.
+
+    Raises:
+        UsageError: it is a terminal.
+        OutputError: it is closed.
+    """
+
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise OutputError("cannot write standard output: it is closed")
+        if os.isatty(_STDOUT):
+            raise UsageError("--output - is a terminal: give a file, or send it into a pipe")
+        with telling("standard output"):
+            self._file = os.fdopen(os.dup(_STDOUT), "wb", buffering=0)
+            os.dup2(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        super().__init__("standard output", self._file.fileno())
+
+    def __enter__(self) -> StandardOutput:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._file.close()
