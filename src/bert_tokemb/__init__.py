@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .encoders.serving import ServingEncoder
     from .errors import TokembError
     from .pipeline import embed
+    from .results import EmbeddedText
+    from .results import open_result as open  # noqa: A004 - as h5py.File, gzip.open, ...
     from .strategies import load_strategy
     from .types import Counts
 
@@ -25,22 +27,26 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "Counts",
+    "EmbeddedText",
     "LocalEncoder",
     "ServingEncoder",
     "TokembError",
     "embed",
     "load_strategy",
+    "open",
     "open_local",
 ]
 
 _HOMES = {
     "Address": ".encoders.address",
     "Counts": ".types",
+    "EmbeddedText": ".results",
     "LocalEncoder": ".encoders.local",
     "ServingEncoder": ".encoders.serving",
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",
+    "open": ".results:open_result",
     "open_local": ".encoders.local",
 }
 
@@ -54,7 +60,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name], __name__), name)
+        module, _, other = _HOMES[name].partition(":")
+        return getattr(import_module(module, __name__), other or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -32,6 +32,8 @@ class Shelf:
     """Lines that are not blank."""
     arrays: dict[int, FloatArray] = field(default_factory=dict)
     """By line; none for blank ones."""
+    words: dict[int, Sequence[str]] = field(default_factory=dict)
+    """By line; none for blank ones."""
     odd_words: dict[int, tuple[str, bool]] = field(default_factory=dict)
     """By line, the first unknown word or word without pieces, and whether it is the latter."""
     counts: Counts = field(default_factory=Counts)

@@ -11,9 +11,9 @@ import numpy as np
 from .batching import Shelf, cut_into_batches, read_ahead
 from .errors import OddWordError, StrategyError
 from .strategies import WordFunction, load_strategy
-from .types import Counts, Encoded, Encoder, FloatArray, P, Strategy
+from .types import Counts, Embedded, Encoded, Encoder, FloatArray, P, Strategy
 
-__all__ = ["LOOK_AHEAD", "embed"]
+__all__ = ["LOOK_AHEAD", "embed", "embed_lines"]
 
 LOOK_AHEAD = 32 << 20
 """Bytes of results for which the text is read ahead."""
@@ -54,6 +54,29 @@ def embed(
         OddWordError: under ``strict``, at the first such word of a stretch of lines.
         TokembError: whatever the encoder, the strategy or the reader of ``sentences`` meets.
     """
+    for one in embed_lines(
+        sentences,
+        encoder,
+        strategy,
+        blank_lines=blank_lines,
+        strict=strict,
+        counts=counts,
+        look_ahead=look_ahead,
+    ):
+        yield one.array
+
+
+def embed_lines(
+    sentences: Iterable[str],
+    encoder: Encoder[P],
+    strategy: str | Strategy | WordFunction = "avg",
+    *,
+    blank_lines: Literal["keep", "skip"] = "keep",
+    strict: bool = False,
+    counts: Counts | None = None,
+    look_ahead: int = LOOK_AHEAD,
+) -> Iterator[Embedded]:
+    """Yield what :func:`embed` yields, together with lines and words."""
     if isinstance(sentences, str):
         raise TypeError("sentences is a string: give an iterable of lines")
     if blank_lines not in ("keep", "skip"):
@@ -69,7 +92,7 @@ def embed(
             shelves.append(shelf)
             yield from cut_into_batches(prepared, encoder.budget)
 
-    def finished() -> Iterator[FloatArray]:
+    def finished() -> Iterator[Embedded]:
         while shelves and shelves[0].complete:
             if strict:
                 _refuse_odd_words(shelves[0])
@@ -102,6 +125,7 @@ def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:
     for sentence in encoded.sentences:
         end = start + len(sentence.words)
         shelf.arrays[sentence.line] = merged[start:end]
+        shelf.words[sentence.line] = sentence.words
         if odd[start:end].any():
             j = int(odd[start:end].argmax())
             shelf.odd_words[sentence.line] = (sentence.words[j], bool(empty[start + j]))
@@ -116,8 +140,8 @@ def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:
     )
 
 
-def _clear(shelf: Shelf, counts: Counts, blank: FloatArray | None) -> Iterator[FloatArray]:
-    """Yield the arrays of a complete shelf, and ``blank`` for each blank line unless None."""
+def _clear(shelf: Shelf, counts: Counts, blank: FloatArray | None) -> Iterator[Embedded]:
+    """Yield the sentences of a complete shelf, and ``blank`` for each blank line unless None."""
     counts.add(shelf.counts)
     for line in range(shelf.first_line, shelf.last_line + 1):
         array = shelf.arrays.pop(line, None)
@@ -128,7 +152,7 @@ def _clear(shelf: Shelf, counts: Counts, blank: FloatArray | None) -> Iterator[F
                 continue
             array = blank.copy()
         counts.sentences += 1
-        yield array
+        yield Embedded(line, shelf.words.pop(line, ()), array)
 
 
 def _refuse_odd_words(shelf: Shelf) -> None:

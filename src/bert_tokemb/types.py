@@ -18,6 +18,7 @@ __all__ = [
     "BoolArray",
     "Budget",
     "Counts",
+    "Embedded",
     "Encoded",
     "Encoder",
     "FloatArray",
@@ -82,6 +83,23 @@ class Encoded:
     """``(w,)``, true where one of the word's pieces is ``[UNK]``."""
     inexact: int = 0
     """How many of the sentences could be aligned only closely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A sentence with the vectors of its words."""
+
+    line: int
+    """Number of the line in the input, from 1, blank lines counted."""
+    words: Sequence[str]
+    array: FloatArray
+    """``(n, c)`` for ``n`` words."""
+
+    def astype(self, dtype: np.dtype[Any]) -> Embedded:
+        """Return it with an array of another type, or as it is."""
+        if self.array.dtype == dtype:
+            return self
+        return Embedded(self.line, self.words, self.array.astype(dtype))
 
 
 @dataclass(slots=True)

@@ -45,7 +45,20 @@ _FOR_SERVER = ("timeout", "retries")
     "output_name",
     metavar="PATH",
     required=True,
-    help="Where the pickled list of arrays goes; - for stdout.",
+    help="Where the result goes; - for stdout.",
+)
+@option(
+    "--format",
+    "output_format",
+    type=click.Choice(["pkl", "npyd"]),
+    help="How it is written: a pickled list, or a directory of .npy files.",
+    show_default="as its name ends, or else pkl",
+)
+@option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    help="The type of its numbers.",
+    show_default="as they are computed",
 )
 @option(
     "--strategy",
@@ -127,6 +140,8 @@ def _embed(
     model: str | None,
     default_server: Address,
     blank_lines: Literal["keep", "skip"],
+    output_format: str | None,
+    dtype: str | None,
     strict: bool,
     quiet: bool,
     for_server: Mapping[str, Any],
@@ -134,11 +149,11 @@ def _embed(
     given: Collection[str],
 ) -> None:
     with hold_signals():
+        import numpy as np
+
         from ..encoders.choice import choose_encoder
-        from ..outputs.pickle import PickleOutput
-        from ..outputs.standard_output import StandardOutput
-        from ..outputs.whole_file import WholeFile
-        from ..pipeline import embed as embed_sentences
+        from ..outputs.formats import open_output
+        from ..pipeline import embed_lines
         from ..progress import Progress, summary
         from ..reading import TextInput
         from ..strategies import load_strategy
@@ -155,7 +170,7 @@ def _embed(
     begin = time.monotonic()
     with TextInput(input_name) as text:
         with (
-            StandardOutput() if output_name == "-" else WholeFile(output_name) as file,
+            open_output(output_name, output_format) as output,
             choose_encoder(
                 server,
                 model,
@@ -166,8 +181,9 @@ def _embed(
             ) as encoder,
             Progress(text, quiet=quiet) as progress,
         ):
-            output = PickleOutput(file)
-            arrays = embed_sentences(
+            kept = np.dtype(dtype or encoder.dtype)
+            output.begin(encoder.width, kept)
+            sentences = embed_lines(
                 text,
                 progress.watch(encoder),
                 merging,
@@ -175,12 +191,11 @@ def _embed(
                 strict=strict,
                 counts=counts,
             )
-            for array in arrays:
-                output.write(array)
-            output.end()
+            for sentence in sentences:
+                output.write(sentence.astype(kept))
         ignore_signals()
         if not quiet:
-            tell(summary(text, counts, file.name, file.size, time.monotonic() - begin))
+            tell(summary(text, counts, output.name, output.size, time.monotonic() - begin))
 
 
 def _refuse_same_file(input_name: str, output_name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .writer import Writer, telling
 
-__all__ = ["WholeFile"]
+__all__ = ["WholeFile", "partial_name"]
 
 # A name may have 255 bytes in most file systems.
 _LONGEST_NAME = 255
@@ -35,7 +35,7 @@ class WholeFile(Writer):
         with telling(name):
             older = _status(name)
             if older is None or stat.S_ISREG(older.st_mode):
-                self._partial = self._target.with_name(_partial_name(self._target.name))
+                self._partial = self._target.with_name(partial_name(self._target.name))
                 self._file = FileIO(self._partial, "x")
             else:
                 # By its given name: a pipe behind /dev/fd has no other.
@@ -79,10 +79,10 @@ def _status(name: str) -> os.stat_result | None:
         return None
 
 
-def _partial_name(name: str) -> str:
+def partial_name(name: str) -> str:
     """Make up a name that nobody has yet, as long as a name may be.
 
-    >>> _partial_name("output.pkl")[:-8], len(_partial_name("x" * 255))
+    >>> partial_name("output.pkl")[:-8], len(partial_name("x" * 255))
     ('.output.pkl.partial-', 255)
     """
     end = f".partial-{secrets.token_hex(4)}"

@@ -1,0 +1,138 @@
+"""Arrays that need not fit in memory: a directory of ``.npy`` files.
+
+``vectors.npy`` holds the rows of all sentences, ``(words, c)``; ``offsets.npy`` says where each
+begins, ``(sentences + 1,)`` int64; ``meta.json`` is written last and tells what they are. The
+format of ``.npy`` is that of NumPy Enhancement Proposal 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from importlib.metadata import version
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Embedded
+from .whole_directory import WholeDirectory
+from .writer import Writer, telling
+
+__all__ = ["FORMAT", "META", "OFFSETS", "VECTORS", "NpydOutput"]
+
+VECTORS, OFFSETS, META = "vectors.npy", "offsets.npy", "meta.json"
+
+FORMAT = "bert-tokemb npyd 1"
+"""What the meta data call it."""
+
+_MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = 128
+"""Bytes, whatever the shape: it is known at the end only."""
+
+
+class NpydOutput:
+    """Writes a directory; use it as a context manager.
+
+    Raises:
+        OutputError: it cannot be written, or something else has its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._words = self._sentences = 0
+        with ExitStack() as closing:
+            self._directory = closing.enter_context(
+                WholeDirectory(name, lambda path: (path / META).is_file())
+            )
+            self._vectors = _NpyFile(name, self._directory.path / VECTORS)
+            closing.callback(self._vectors.close)
+            self._offsets = _NpyFile(name, self._directory.path / OFFSETS)
+            closing.callback(self._offsets.close)
+            self._closing = closing.pop_all()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._vectors.size + self._offsets.size
+
+    def begin(self, width: int, dtype: np.dtype[Any]) -> None:
+        """Learn what will come."""
+        self._vectors.begin(dtype, (width,))
+        self._offsets.begin(np.dtype(np.int64), ())
+        self._offsets.append(np.zeros(1, np.int64))
+
+    def write(self, one: Embedded) -> None:
+        """Append a sentence."""
+        self._vectors.append(one.array)
+        self._words += len(one.array)
+        self._sentences += 1
+        self._offsets.append(np.array([self._words], np.int64))
+
+    def __enter__(self) -> NpydOutput:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self._closing.__exit__(kind, *rest)
+            return
+        with self._closing:
+            self._vectors.end()
+            self._offsets.end()
+            self._write_meta()
+
+    def _write_meta(self) -> None:
+        meta = {
+            "format": FORMAT,
+            "sentences": self._sentences,
+            "words": self._words,
+            "width": self._vectors.row[0],
+            "dtype": self._vectors.dtype.name,
+            "bert_tokemb_version": version("bert-tokemb"),
+        }
+        with telling(self.name), (self._directory.path / META).open("w", encoding="utf-8") as file:
+            json.dump(meta, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class _NpyFile(Writer):
+    """One ``.npy`` file that is written as a stream."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        with telling(name):
+            self._file = FileIO(path, "x")
+        super().__init__(name, self._file.fileno())
+        self._rows = 0
+
+    def begin(self, dtype: np.dtype[Any], row: tuple[int, ...]) -> None:
+        """Learn of what type it is, and how wide each row."""
+        self.dtype, self.row = dtype.newbyteorder("<"), row
+        self.write(bytes(_HEADER))
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Append rows, ``(n, *row)``."""
+        values = np.ascontiguousarray(rows, self.dtype)
+        if values.size:
+            self.write(values.data)
+        self._rows += len(values)
+
+    def end(self) -> None:
+        """Write what was kept back, and what it is."""
+        self.flush()
+        with telling(self.name):
+            os.pwrite(self._file.fileno(), self._header(), 0)
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close it as it is."""
+        self._file.close()
+
+    def _header(self) -> bytes:
+        shape = (self._rows, *self.row)
+        told = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+        size = _HEADER - len(_MAGIC) - 2
+        return _MAGIC + size.to_bytes(2, "little") + told.ljust(size - 1).encode() + b"\n"

@@ -1,0 +1,190 @@
+"""A directory of arrays: written as a stream, read by NumPy and by us, whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bert_tokemb
+from bert_tokemb.errors import InputError, OutputError
+from bert_tokemb.outputs.npyd import NpydOutput
+from bert_tokemb.types import Embedded
+from conftest import Command, load
+from support.standin import StandIn
+
+Arrays = list[np.ndarray]
+
+
+def some_arrays(dtype: str = "float32", n: int = 20) -> Arrays:
+    draw = np.random.default_rng(1)
+    return [draw.normal(size=(i % 4, 3)).astype(dtype) for i in range(n)]
+
+
+def write(path: Path, arrays: Arrays, dtype: str = "float32") -> None:
+    with NpydOutput(str(path)) as output:
+        output.begin(3, np.dtype(dtype))
+        for line, array in enumerate(arrays, 1):
+            output.write(Embedded(line, ["a"] * len(array), array))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("n", [0, 1, 20])
+def test_numpy_reads_it(n: int, dtype: str, tmp_path: Path) -> None:
+    path, arrays = tmp_path / "out.npyd", some_arrays(dtype, n)
+    write(path, arrays, dtype)
+    vectors, offsets = np.load(path / "vectors.npy"), np.load(path / "offsets.npy")
+    assert (vectors.dtype, offsets.dtype) == (np.dtype(dtype), np.dtype(np.int64))
+    assert offsets.tolist() == np.cumsum([0, *map(len, arrays)]).tolist()
+    np.testing.assert_array_equal(vectors, np.concatenate([np.zeros((0, 3), dtype), *arrays]))
+    meta = json.loads((path / "meta.json").read_text())
+    assert (meta["sentences"], meta["words"]) == (n, offsets[-1])
+    assert (meta["width"], meta["dtype"]) == (3, dtype)
+
+
+@pytest.mark.parametrize("n", [0, 1, 20])
+def test_it_is_opened(n: int, tmp_path: Path) -> None:
+    arrays = some_arrays(n=n)
+    write(tmp_path / "out.npyd", arrays)
+    text = bert_tokemb.open(tmp_path / "out.npyd")
+    assert len(text) == n
+    for i in range(-n, n):
+        np.testing.assert_array_equal(text[i], arrays[i])
+    for array, other in zip(text, arrays, strict=True):
+        np.testing.assert_array_equal(array, other)
+    assert [len(array) for array in text[3:9:2]] == [len(array) for array in arrays[3:9:2]]
+    for i in (n, -n - 1):
+        with pytest.raises(IndexError):
+            text[i]
+
+
+def test_it_is_not_read_as_a_whole(tmp_path: Path) -> None:
+    """A gigabyte and a half, most of it a hole in the file, where half a gigabyte is allowed."""
+    path = tmp_path / "out.npyd"
+    write(path, [np.ones((1, 3), np.float32)])
+    words = 1 << 27
+    for name, shape in (("vectors.npy", (words, 3)), ("offsets.npy", (2,))):
+        array = np.lib.format.open_memmap(
+            path / name, "w+", "f4" if name == "vectors.npy" else "i8", shape
+        )
+        array[-1] = 2 if name == "vectors.npy" else words
+    offsets = np.load(path / "offsets.npy", mmap_mode="r+")
+    offsets[:] = words - 1, words
+    offsets.flush()
+    meta = json.loads((path / "meta.json").read_text()) | {"words": words}
+    (path / "meta.json").write_text(json.dumps(meta))
+    script = (
+        "import bert_tokemb, sys; text = bert_tokemb.open(sys.argv[1]); print(text[0].tolist());"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
+    )
+    row, peak = done.stdout.splitlines()
+    assert row == "[[2.0, 2.0, 2.0]]"
+    assert int(peak) * 1024 < 500e6
+
+
+def spoil_meta(path: Path, **changes: object) -> None:
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "meta.json").write_text(json.dumps(meta | changes))
+
+
+def test_what_is_no_such_directory(tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    with pytest.raises(InputError, match="cannot read .*: No such file"):
+        bert_tokemb.open(path)
+    write(path, some_arrays())
+    for damage in (
+        lambda: spoil_meta(path, words=7),
+        lambda: spoil_meta(path, format="other"),
+        lambda: (path / "meta.json").write_text("[]"),
+        lambda: (path / "meta.json").write_text("{"),
+        lambda: (path / "offsets.npy").write_bytes(b""),
+        lambda: os.truncate(path / "vectors.npy", 100),
+    ):
+        write(path, some_arrays())
+        damage()
+        with pytest.raises(InputError, match="is damaged, or no .npyd directory"):
+            bert_tokemb.open(path)
+
+
+def test_an_older_one_is_replaced_when_all_is_well(tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=3))
+    (path / "more").touch()
+    with pytest.raises(ZeroDivisionError), NpydOutput(str(path)) as output:  # noqa: PT012
+        output.begin(3, np.dtype(np.float32))
+        assert len(list(tmp_path.iterdir())) == 2
+        _ = 1 / 0
+    assert len(bert_tokemb.open(path)) == 3
+    assert (path / "more").exists()
+    write(path, some_arrays(n=5))
+    assert len(bert_tokemb.open(path)) == 5
+    assert not (path / "more").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    for name in ("file", "directory"):
+        path = tmp_path / name
+        path.touch() if name == "file" else path.mkdir()
+        with pytest.raises(OutputError, match=f"{name} is there already, and is no such directory"):
+            NpydOutput(str(path))
+    with pytest.raises(OutputError, match="cannot write .*: No such file or directory"):
+        NpydOutput(str(tmp_path / "nowhere" / "out.npyd"))
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file", "directory"}
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot write .*: File too large"):
+            write(tmp_path / "out.npyd", [np.ones((10_000, 3), np.float32)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "npyd"], ["--blank-lines", "skip"]])
+def test_the_command(options: list[str], server: StandIn, run: Command, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("Hello World !\n\nhank \u200b\n")
+    output = tmp_path / ("out" if "--format" in options else "out.npyd")
+    common = ("embed", text, "--server", server.address)
+    assert run(*common, *options, "-o", output).returncode == 0
+    assert run(*common, *options, "--format", "pkl", "-o", tmp_path / "p.npyd").returncode == 0
+    for array, other in zip(bert_tokemb.open(output), load(tmp_path / "p.npyd"), strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
+def test_numbers_of_half_the_size(name: str, server: StandIn, run: Command, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("Hello World !\n\nhank\n")
+    output = tmp_path / name
+    done = run("embed", text, "--server", server.address, "-o", output, "--dtype", "float16")
+    assert done.returncode == 0
+    arrays = load(output) if name == "out.pkl" else list(bert_tokemb.open(output))
+    assert [(array.dtype.name, len(array)) for array in arrays] == [
+        ("float16", 3),
+        ("float16", 0),
+        ("float16", 1),
+    ]
+    assert arrays[0][0, 3] == (ord("l") + ord("o")) / 2
+
+
+def test_standard_output_takes_no_directory(server: StandIn, run: Command, tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    done = run(
+        "embed", tmp_path / "text", "-o", "-", "--format", "npyd", "--server", server.address
+    )
+    assert done.returncode == 2
+    assert "--format npyd cannot be written to standard output" in done.stderr
