@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Command
@@ -53,6 +54,12 @@ def test_the_first_command(run: Command, tmp_path: Path) -> None:
         for lines in (done.stderr, blocks("text")[0])
     )
     assert told == shown
+    looking = run("info", "output.pkl", cwd=tmp_path)
+    shown = block("text", "$ bert-tokemb info output.pkl").partition("\n")[2]
+    numbers = re.compile(r"-?\d+\.\d+")  # their last digits depend on the processor
+    assert numbers.sub("", looking.stdout) == numbers.sub("", shown)
+    told, printed = (np.array(numbers.findall(text), float) for text in (looking.stdout, shown))
+    np.testing.assert_allclose(told, printed, rtol=0, atol=2e-3)
     arrays = pickle.loads((tmp_path / "output.pkl").read_bytes())
     assert [array.shape for array in arrays] == [(3, 384), (2, 384)]
     loading = subprocess.run(

@@ -180,6 +180,14 @@ def test_the_ready_file(model: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+def test_a_ready_file_that_is_a_device(model: Path) -> None:
+    """It is written to, and stays what it is."""
+    before = Path(os.devnull).stat()
+    with OurServer("--model", model, "--ready-file", os.devnull) as server:
+        assert server.stop() == 0
+    assert Path(os.devnull).stat().st_rdev == before.st_rdev != 0
+
+
 def test_nobody_reads_what_it_tells(model: Path) -> None:
     """Neither its standard output nor its log, of which more comes than a pipe holds."""
     with OurServer("--model", model, "--verbose") as server:
@@ -258,6 +266,7 @@ def test_shutdown_by_a_client(model: Path) -> None:
         (("--model", "MODEL", "--host", "nowhere.invalid"), 2, "no address of this machine"),
         (("--model", "MODEL", "--host", "192.0.2.1"), 3, "cannot serve at 192.0.2.1"),
         (("--model", "MODEL", "--ready-file", "/nowhere/ready"), 1, "cannot write /nowhere/ready"),
+        (("--model", "MODEL", "--ready-file", "/dev/full"), 1, "cannot write /dev/full: No space"),
     ],
 )
 def test_what_cannot_be_meant(

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "bert_tokemb"
 LEVELS = [
     {"__main__", "__init__"},
     {"cli"},
-    {"commands.embed", "commands.serve"},
+    {"commands.embed", "commands.info", "commands.serve"},
     {"commands.options"},
     {"serve.launch"},
     {"serve.server"},
@@ -25,7 +25,7 @@ LEVELS = [
     {"serve.features"},
     {"serve.protocol", "serve.settings", "serve.flags", "serve.logs"},
     {"serve.pooling"},
-    {"progress", "pipeline"},
+    {"progress", "pipeline", "inspection"},
     {"encoders.choice", "strategies", "batching"},
     {"outputs.formats", "results"},
     {"outputs.pickle_file", "outputs.npyd"},
@@ -35,13 +35,13 @@ LEVELS = [
     {"encoders.exchange", "model.engine"},
     {"encoders.contact", "model.source", "model.graph", "model.cache"},
     {"encoders.client", "model.hub", "model.parameters", "model.pieces"},
-    {"reading", "outputs.writer"},
+    {"reading", "outputs.writer", "unpickling"},
     {"alignment", "compression", "model.checkpoint", "model.tensors", "model.weights"},
     {"model.vocabulary", "model.table"},
     {"model.tokenizer"},
     {"wordpiece", "model.config"},
     {"model.json_file"},
-    {"types", "errors", "interruption", "cpus"},
+    {"types", "errors", "interruption", "cpus", "telling"},
     {"encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
     {"commands.__init__", "serve.__init__"},
 ]
@@ -104,7 +104,8 @@ def test_few_know_a_foreign_package(package: str, expected: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["embed", "--help"], ["serve", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], ["embed", "--help"], ["serve", "--help"], ["info", "--help"], ["--version"]],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

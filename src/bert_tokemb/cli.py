@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from .commands.embed import embed
+from .commands.info import info
 from .commands.options import PROGRAM, tell
 from .commands.serve import serve
 from .errors import TokembError
@@ -44,4 +45,5 @@ def cli() -> None:
 
 
 cli.add_command(embed)
+cli.add_command(info)
 cli.add_command(serve)

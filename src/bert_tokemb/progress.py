@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .reading import TextInput
+from .telling import bytes_of, count_of
 from .types import Budget, Counts, Encoded, Encoder, P, Sentence
 
 __all__ = ["Progress", "summary"]
@@ -55,7 +56,7 @@ class Progress:
         if now - self._drawn >= _EVERY:
             self._drawn = now
             rate = self._words / (now - self._begin)
-            told = f"{_count(self._sentences, 'sentence')}, {rate:,.0f} words/s"
+            told = f"{count_of(self._sentences, 'sentence')}, {rate:,.0f} words/s"
             self._bar.set_postfix_str(told, refresh=False)
         return encoded
 
@@ -99,11 +100,11 @@ def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: fl
     if not counts.lines:
         return f"{text.name} is empty: wrote an empty list to {output}"
     told = (
-        f"{_count(counts.sentences, 'sentence')}, {_count(counts.words, 'word')} -> {output} "
-        f"({_bytes(size)}) in {seconds:.1f} s, {counts.words / seconds:,.0f} words/s"
+        f"{count_of(counts.sentences, 'sentence')}, {count_of(counts.words, 'word')} -> {output} "
+        f"({bytes_of(size)}) in {seconds:.1f} s, {counts.words / seconds:,.0f} words/s"
     )
     noted = [
-        _count(number, what)
+        count_of(number, what)
         for number, what in (
             (counts.blank_lines, "blank line"),
             (counts.unknown_words, "unknown word"),
@@ -113,27 +114,3 @@ def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: fl
         if number
     ]
     return "; ".join([told, ", ".join(noted)]) if noted else told
-
-
-def _count(number: int, what: str) -> str:
-    """Name a number of things.
-
-    >>> _count(1, "word"), _count(2000, "word"), _count(2, "man|men")
-    ('1 word', '2,000 words', '2 men')
-    """
-    one, _, many = what.partition("|")
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _bytes(size: int) -> str:
-    """Write a size in powers of 1000.
-
-    >>> _bytes(999), _bytes(77_300_000)
-    ('999 B', '77.3 MB')
-    """
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

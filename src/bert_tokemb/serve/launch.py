@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,11 @@ from typing import Any
 
 import click
 
-from ..errors import ModelError, OutputError, UsageError
+from ..errors import ModelError, UsageError
 from ..interruption import call_on_signals
 from ..model.engine import Device, Engine
 from ..model.source import Model, load_model, load_release
+from ..outputs.whole_file import WholeFile
 from .flags import complete, notes
 from .logs import logging_to
 from .server import Server
@@ -133,26 +133,19 @@ def _telling_that_it_serves(wire: Wire, ready_file: str | None) -> Iterator[None
     """Tell on standard output, and in a file as long as it is true, where the server listens."""
     address = f"{wire.host}:{wire.port}:{wire.port_out}"
     if ready_file is not None:
-        _write(Path(ready_file), f"{address}\n")
+        with WholeFile(ready_file) as file:
+            file.write(f"{address}\n".encode())
     with suppress(OSError, AttributeError):  # there may be no standard output
         click.echo(f"ready {address}")
     try:
         yield
     finally:
         if ready_file is not None:
-            with suppress(OSError):
-                if Path(ready_file).read_text("utf-8") == f"{address}\n":
-                    Path(ready_file).unlink()
+            _remove_if_ours(Path(ready_file), f"{address}\n")
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file that is never seen half written."""
-    beginning = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            beginning.write_text(text, "utf-8")
-            beginning.replace(path)
-        finally:
-            beginning.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+def _remove_if_ours(path: Path, content: str) -> None:
+    """Remove a file, unless somebody has put something else in its place, or it is a device."""
+    with suppress(OSError, UnicodeError):
+        if path.is_file() and path.read_text("utf-8") == content:
+            path.unlink()

@@ -1,0 +1,30 @@
+"""``bert-tokemb info``: what a result holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from ..interruption import hold_signals
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.argument("path", metavar="FILE")
+def info(path: str) -> Callable[[], None]:
+    """Tell what FILE holds, a pickle or a .npyd directory that embed has written.
+
+    A pickle of unknown origin is safe to look at: NumPy arrays are admitted, and nothing else.
+    """
+    return partial(_info, path)
+
+
+def _info(path: str) -> None:
+    with hold_signals():
+        from ..inspection import inspect
+
+    for line in inspect(path).lines():
+        click.echo(line)

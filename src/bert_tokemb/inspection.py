@@ -1,0 +1,123 @@
+"""What a result holds, told without holding it in memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .results import open_result
+from .telling import bytes_of
+from .unpickling import read_arrays
+
+__all__ = ["Inspection", "inspect"]
+
+# What is told of it by looking.
+_COUNTED = ("sentences", "words", "width", "dtype")
+_SHOWN_ROWS = 3
+_SHOWN_NUMBERS = 4
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What was seen of a result so far."""
+
+    name: str
+    kind: str
+    size: int
+    """Bytes."""
+    sentences: int = 0
+    blank: int = 0
+    """Sentences without words."""
+    words: int = 0
+    widths: set[int] = field(default_factory=set)
+    types: set[str] = field(default_factory=set)
+    least: float = math.inf
+    most: float = -math.inf
+    not_finite: int = 0
+    """Rows with a number that is infinite, or none (NaN)."""
+    zero: int = 0
+    """Rows of zeros: words without pieces."""
+    first: list[tuple[int, npt.NDArray[Any]]] = field(default_factory=list)
+    """The first rows, with the number of their sentence, from 1."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the result itself tells of how it was made."""
+
+    def see(self, array: npt.NDArray[Any]) -> None:
+        """Take in the next sentence.
+
+        Raises:
+            InputError: it is no array of floats, one row for each word.
+        """
+        self.sentences += 1
+        if array.ndim != 2 or array.dtype.kind != "f":
+            raise InputError(
+                f"{self.name} holds no word vectors: its array {self.sentences} is of "
+                f"{array.dtype}, {array.shape}"
+            )
+        self.blank += not len(array)
+        self.words += len(array)
+        self.widths.add(array.shape[1])
+        self.types.add(array.dtype.name)
+        if not array.size:
+            return
+        finite = np.isfinite(array)
+        self.not_finite += len(array) - int(finite.all(axis=1).sum())
+        self.zero += len(array) - int(array.any(axis=1).sum())
+        self.least = min(self.least, float(array.min(initial=math.inf, where=finite)))
+        self.most = max(self.most, float(array.max(initial=-math.inf, where=finite)))
+        for row in array[: _SHOWN_ROWS - len(self.first)]:
+            self.first.append((self.sentences, row[:_SHOWN_NUMBERS].copy()))
+
+    def lines(self) -> Iterator[str]:
+        """Yield what was seen, for a person to read."""
+        yield f"{self.name}: {self.kind}, {bytes_of(self.size)}"
+        blank = f", {self.blank:,} of them without words" if self.blank else ""
+        yield f"  sentences  {self.sentences:,}{blank}"
+        yield f"  words      {self.words:,}"
+        if self.sentences:
+            widths = " and ".join(map(str, sorted(self.widths)))
+            yield f"  vectors    {widths} wide, {' and '.join(sorted(self.types))}"
+        if self.least <= self.most:
+            yield f"  numbers    {self.least:.4g} to {self.most:.4g}"
+        yield f"  odd rows   {self.zero:,} of zeros, {self.not_finite:,} with NaN or infinity"
+        for name, value in self.about.items():
+            yield f"  {name:<9}  {value}"
+        for sentence, row in self.first:
+            numbers = " ".join(f"{number:8.4f}" for number in row)
+            yield f"  sentence {sentence}: {numbers} ..."
+
+
+def inspect(path: str) -> Inspection:
+    """Look at all of a pickled list of arrays, or of a ``.npyd`` directory.
+
+    Raises:
+        InputError: it is neither, damaged, or cannot be read.
+    """
+    try:
+        if Path(path).is_dir():
+            return _inspect_directory(Path(path))
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            inspection = Inspection(path, "a pickled list of arrays", size)
+            read_arrays(file, path, inspection.see)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return inspection
+
+
+def _inspect_directory(path: Path) -> Inspection:
+    text = open_result(path)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    told = {name: value for name, value in text.meta.items() if name not in _COUNTED}
+    inspection = Inspection(str(path), "a directory of arrays", size, about=told)
+    for array in text:
+        inspection.see(array)
+    return inspection

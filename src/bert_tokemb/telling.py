@@ -1,0 +1,29 @@
+"""Numbers of things, as people read them."""
+
+from __future__ import annotations
+
+__all__ = ["bytes_of", "count_of"]
+
+
+def count_of(number: int, what: str) -> str:
+    """Name a number of things.
+
+    >>> count_of(1, "word"), count_of(2000, "word"), count_of(2, "man|men")
+    ('1 word', '2,000 words', '2 men')
+    """
+    one, _, many = what.partition("|")
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def bytes_of(size: int) -> str:
+    """Write a size in powers of 1000.
+
+    >>> bytes_of(999), bytes_of(77_300_000)
+    ('999 B', '77.3 MB')
+    """
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,179 @@
+"""What `bert-tokemb info` tells of a result, also of one that nobody vouches for."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert_tokemb.errors import InputError
+from bert_tokemb.inspection import inspect
+from bert_tokemb.outputs.npyd import NpydOutput
+from bert_tokemb.outputs.pickle import PickleOutput
+from bert_tokemb.types import Embedded
+from bert_tokemb.unpickling import read_arrays
+from conftest import Command
+
+ARRAYS = [
+    np.array([[1, -2, 3], [0, 0, 0]], np.float32),
+    np.zeros((0, 3), np.float32),
+    np.array([[np.nan, 1, 1], [np.inf, 7, -9.5]], np.float32),
+]
+
+
+def read(content: bytes) -> list[np.ndarray]:
+    seen: list[np.ndarray] = []
+    length = read_arrays(io.BytesIO(content), "it", lambda array: seen.append(array.copy()))
+    assert length == len(seen)
+    return seen
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_every_protocol(protocol: int) -> None:
+    others = [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.ones((2, 2), ">f4")[:, ::-1]]
+    arrays = [*ARRAYS, *others]
+    for array, other in zip(read(pickle.dumps(arrays, protocol=protocol)), arrays, strict=True):
+        np.testing.assert_array_equal(array, other)
+        assert array.dtype == other.dtype
+
+
+class Program:
+    def __init__(self, *call: object) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[object, object]:
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    "program",
+    [
+        Program(os.system, "touch harm"),
+        Program(eval, "open('harm', 'w')"),
+        Program(getattr, "", "join"),
+        Program(np.load, "harm"),
+        Program(np.memmap, "harm", "f4", "w+", 0, (1,)),
+        Program(np.array, [1.0]),
+        Program(bytes, 10**15),
+        Program(bytearray, 10**15),
+        np.array([Program(os.system, "touch harm")]),
+    ],
+    ids=str,
+)
+def test_a_pickle_may_do_nothing(
+    program: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for content in ([program], program, [*ARRAYS, program], {"a": program}):
+        with pytest.raises(InputError, match="it is no plain list|it is no pickle, or damaged"):
+            read(pickle.dumps(content, protocol=protocol))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [1], ["a"], None, [[np.ones(1)]], ARRAYS[0], {1: ARRAYS[0]}]
+)
+def test_pickles_of_other_things(content: object) -> None:
+    with pytest.raises(InputError, match="it is no plain list of NumPy arrays"):
+        read(pickle.dumps(content))
+
+
+def test_damaged_pickles() -> None:
+    whole = pickle.dumps(ARRAYS, protocol=4)
+    for i in range(len(whole)):
+        with pytest.raises(InputError):
+            read(whole[:i])
+        turned = bytearray(whole)
+        turned[i] ^= 0x55
+        try:
+            read(bytes(turned))
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_it_counts(tmp_path: Path) -> None:
+    with (tmp_path / "a.pkl").open("wb") as file:
+        output = PickleOutput(file)
+        for array in ARRAYS:
+            output.write(array)
+        output.end()
+    with NpydOutput(str(tmp_path / "a.npyd")) as directory:
+        directory.begin(3, np.dtype(np.float32))
+        for line, array in enumerate(ARRAYS, 1):
+            directory.write(Embedded(line, ["a"] * len(array), array))
+    for name in ("a.pkl", "a.npyd"):
+        seen = inspect(str(tmp_path / name))
+        assert (seen.sentences, seen.blank, seen.words) == (3, 1, 4)
+        assert (seen.widths, seen.types) == ({3}, {"float32"})
+        assert (seen.least, seen.most) == (-9.5, 7)
+        assert (seen.zero, seen.not_finite) == (1, 2)
+        assert [(n, row.tolist()) for n, row in seen.first[:2]] == [(1, [1, -2, 3]), (1, [0, 0, 0])]
+        assert seen.first[2][0] == 3
+
+
+def test_what_it_prints(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(ARRAYS))
+    done = run("info", "a.pkl", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.sub(r"\d+ B", "N B", done.stdout) == (
+        "a.pkl: a pickled list of arrays, N B\n"
+        "  sentences  3, 1 of them without words\n"
+        "  words      4\n"
+        "  vectors    3 wide, float32\n"
+        "  numbers    -9.5 to 7\n"
+        "  odd rows   1 of zeros, 2 with NaN or infinity\n"
+        "  sentence 1:   1.0000  -2.0000   3.0000 ...\n"
+        "  sentence 1:   0.0000   0.0000   0.0000 ...\n"
+        "  sentence 3:      nan   1.0000   1.0000 ...\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps([]), None),
+        (pickle.dumps([np.ones(3)]), "holds no word vectors: its array 1 is of float64, (3,)"),
+        (pickle.dumps([np.ones((1, 3), int)]), "holds no word vectors: its array 1 is of int64"),
+        (b"", "is no pickle, or damaged"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_what_it_cannot_tell(
+    content: bytes | None, message: str | None, run: Command, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "a.pkl").write_bytes(content)
+    done = run("info", "a.pkl", cwd=tmp_path)
+    if message is None:
+        assert "  sentences  0\n" in done.stdout
+        return
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_large_pickle_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "large.pkl"
+    with path.open("wb") as file:
+        output = PickleOutput(file)
+        for _ in range(25):
+            output.write(np.ones((10_000, 1000), np.float16))  # 20 MB
+        output.end()
+    script = (
+        "import sys; from bert_tokemb.inspection import inspect; print(inspect(sys.argv[1]).words);"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
+    )
+    words, peak = done.stdout.split()
+    assert int(words) == 250_000
+    assert int(peak) * 1024 < 300e6
