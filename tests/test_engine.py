@@ -267,9 +267,7 @@ def test_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ((3,), "there is no layer 3: DIR has 3, from -3 or 0 (the first) to -1 or 2 (the last)"),
         ((-4,), "there is no layer -4: DIR has 3, from -3 or 0 (the first) to -1 or 2 (the last)"),
         ((0, 10**9), "there is no layer 1000000000: DIR has 3, from -3 or 0 (the first) to"),
-        ((), "give each layer once, and at least one, not []"),
-        ((1, 1), "give each layer once, and at least one, not [1, 1]"),
-        ((0, -3), "give each layer once, and at least one, not [0, -3]"),
+        ((), "give at least one layer"),
     ],
 )
 def test_layers_that_there_are_not(layers: Sequence[int], said: str, shared_tiny: Path) -> None:

@@ -131,6 +131,21 @@ def test_a_small_request_overtakes_a_large_one_of_its_client(maker: FeatureMaker
     assert next_batch(schedule, maker).rows[0].job is small
 
 
+def test_a_large_request_is_prepared_while_others_are_computed(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    schedule.add(job_of("much", *[6] * 100_000))
+    task = schedule.take()
+    assert isinstance(task, Preparation)
+    schedule.prepared(task.job, task.job.prepare(maker))
+    schedule.add(job_of("little", 5))
+    preparations = 0
+    while isinstance(task := schedule.take(), Preparation):
+        preparations += 1
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert clients_of(task) == ["little"]
+    assert preparations <= 3
+
+
 def test_small_requests_do_not_keep_a_large_one_waiting_for_ever(maker: FeatureMaker) -> None:
     schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
     large = job_of("a", *[6] * 20)
@@ -147,7 +162,7 @@ def test_small_requests_do_not_keep_a_large_one_waiting_for_ever(maker: FeatureM
 def test_large_replies_begin_one_after_another(
     maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 3000)
+    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 2000)
     monkeypatch.setattr(schedule_module, "_SMALL", 400)
     schedule = Schedule(Budget(pieces=16, sentences=1, uniform=True))
     for client in "abc":  # 2,048 bytes each
@@ -199,7 +214,7 @@ def test_a_client_that_is_dropped(maker: FeatureMaker) -> None:
 
 
 def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "_LARGEST_REPLY", 8 * WIDTH * 4)
+    monkeypatch.setattr(job_module, "LARGEST_REPLY", 8 * WIDTH * 4)
     job_of("a", 6).prepare(maker)
     with pytest.raises(UnfitError, match=r"would take 0\.0 GB: ask for fewer"):
         job_of("a", 7).prepare(maker)

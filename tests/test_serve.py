@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -177,7 +179,7 @@ def test_the_ready_file(model: Path, tmp_path: Path) -> None:
         with ServingEncoder(server.address) as encoder:
             assert next(embed(["a"], encoder)).shape == (1, 32)
         assert server.stop() == 0
-        assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_ready_file_that_is_a_device(model: Path) -> None:
@@ -186,6 +188,28 @@ def test_a_ready_file_that_is_a_device(model: Path) -> None:
     with OurServer("--model", model, "--ready-file", os.devnull) as server:
         assert server.stop() == 0
     assert Path(os.devnull).stat().st_rdev == before.st_rdev != 0
+
+
+def test_a_standard_output_that_is_full(model: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    ready = tmp_path / "ready"
+    with OurServer("--model", model, "--ready-file", ready) as server:
+        command = server.command
+    ready.unlink(missing_ok=True)  # it was killed
+    with subprocess.Popen(command, stdout=writer) as process:
+        wait_until(ready.exists)
+        host, port, port_out = ready.read_text().strip().split(":")
+        with client_of(Address(host, int(port), int(port_out))) as client:
+            client.encode(["a"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    os.close(reader)
+    os.close(writer)
 
 
 def test_nobody_reads_what_it_tells(model: Path) -> None:
@@ -220,14 +244,32 @@ def test_a_signal_has_it_finish_first(signum: int, model: Path) -> None:
     assert len(replies) == 4
 
 
-def test_a_second_signal_ends_it_at_once(model: Path) -> None:
-    with OurServer("--model", model, "--threads", "1", "--verbose") as server:
+def test_what_has_come_is_answered(model: Path) -> None:
+    """Also what nobody has looked at yet when the signal comes."""
+    with OurServer("--model", model, "--threads", "1") as server:
+        with client_of(server.address) as client:
+            client.encode(["a"])
+            server.process.send_signal(signal.SIGSTOP)
+            for _ in range(300):
+                client.encode(["a"], blocking=False)
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGCONT)
+            assert len(client.fetch_all()) == 300
+        assert server.process.wait(60) == 0
+
+
+def test_a_second_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    options = ("--threads", "1", "--verbose", "--ready-file", ready)
+    with OurServer("--model", model, *options) as server:
         with client_of(server.address) as client:
             for _ in range(50):
                 client.encode(["hello world " * 20] * 500, blocking=False)
             wait_until(lambda: len(logged(server, "request")) == 50)
             server.process.send_signal(signal.SIGINT)
             wait_until(lambda: logged(server, "stopping"))
+            assert not ready.exists()  # it serves no more
             assert server.stop(signal.SIGINT) == 130
 
 
@@ -261,9 +303,19 @@ def test_shutdown_by_a_client(model: Path) -> None:
         (("-model_dir", "MODEL", "-nonsense"), 2, "No such option"),
         (("-model_dir", "./nowhere"), 4, "./nowhere"),
         (("-model_dir", "MODEL", "-ckpt_name", "x.ckpt"), 4, "bert_config.json"),
-        (("--model", "MODEL", "--max-seq-len", "3"), 2, "must be at least 4, not 3"),
+        (("--model", "MODEL", "--max-seq-len", "3"), 2, "3 is not in the range x>=4"),
+        (("--model", "MODEL", "--host", "::1"), 2, "'::1' is no IPv4 address"),
+        (("--model", "MODEL", "--ready-file", ""), 2, "--ready-file is empty"),
+        (("--model", "MODEL", "--ready-file", "."), 1, "cannot write .: Is a directory"),
+        (("-model_dir", "MODEL", "-port", "-1"), 2, "-port must be from 0 to 65535, not -1"),
+        (("-model_dir", "MODEL", "-port_result", "65536"), 2, "-port_out must be from 0 to"),
+        (("-model_dir", "MODEL", "-cpu", "--device", "cuda"), 2, "exclude each other"),
         (("--model", "MODEL", "--pooling-strategy", "CLS_POOLED"), 2, "is not one of"),
-        (("--model", "MODEL", "--host", "nowhere.invalid"), 2, "no address of this machine"),
+        (
+            ("--model", "MODEL", "--host", "nowhere.invalid"),
+            2,
+            "is no IPv4 address of this machine",
+        ),
         (("--model", "MODEL", "--host", "192.0.2.1"), 3, "cannot serve at 192.0.2.1"),
         (("--model", "MODEL", "--ready-file", "/nowhere/ready"), 1, "cannot write /nowhere/ready"),
         (("--model", "MODEL", "--ready-file", "/dev/full"), 1, "cannot write /dev/full: No space"),
@@ -283,6 +335,37 @@ def test_what_cannot_be_meant(
     assert message in said
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["LAYERS", "CASED", "MAX_SEQ_LEN", "PORT", "POOLING_STRATEGY"])
+def test_variables_are_not_ignored_with_the_original_flags(
+    name: str, model: Path, run: Command
+) -> None:
+    """Each would change something that a flag of the original changes, and does not."""
+    value = "REDUCE_MEAN" if name == "POOLING_STRATEGY" else "4" if name != "CASED" else "1"
+    done = run("serve", "-model_dir", model, env={f"BERT_TOKEMB_{name}": value})
+    assert done.returncode == 2
+    assert f"BERT_TOKEMB_{name} cannot be given with -model_dir: give -" in done.stderr
+
+
+def test_help_beside_flags_of_the_original(run: Command) -> None:
+    done = run("serve", "-model_dir", "x", "-h")
+    assert done.returncode == 0
+    assert "Usage: bert-tokemb serve" in done.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--layers", "0,-1", "--max-seq-len", "20")])
+def test_how_to_start_it_otherwise(more: tuple[str, ...], model: Path, run: Command) -> None:
+    """What `embed` says starts a server that `embed` can use."""
+    (model.parent / "text").write_text("a b\n")
+    with OurServer("--model", model, "--pooling-strategy", "REDUCE_MEAN", *more) as server:
+        asked = ("embed", model.parent / "text", "-o", os.devnull, "--server")
+        done = run(*asked, server.address)
+        assert done.returncode == 3
+        advice = shlex.split(done.stderr.rpartition("start it with: ")[2])
+        assert advice[:-4] == ["bert-tokemb", "serve", "--model", str(model), *more]
+    with OurServer(*advice[2:-4]) as server:
+        assert run(*asked, server.address).returncode == 0
 
 
 def test_a_port_that_is_taken(ours: OurServer, model: Path, run: Command) -> None:
@@ -394,8 +477,9 @@ def test_a_frame_that_is_larger_still(ours: OurServer, client: BertClient) -> No
 
 
 def test_an_error_is_told_at_once(model: Path) -> None:
-    """A pair for a model that knows none: it costs this request, and no other in its batch."""
-    with OurServer("-model_dir", model, "-no_special_token") as server:
+    """It costs this request, and no other."""
+    flags = ("-no_special_token", "-pooling_strategy", "LAST_TOKEN")
+    with OurServer("-model_dir", model, *flags) as server:
         with client_of(server.address) as client, client_of(server.address) as other:
             number = client._send(b'[["a"], []]', 2)
             client.receiver.setsockopt(zmq.RCVTIMEO, 60_000)
@@ -404,7 +488,7 @@ def test_an_error_is_told_at_once(model: Path) -> None:
             assert other.encode(["a b"]).shape == (1, 32)
             assert client.encode(["a b"]).shape == (1, 32)
         (line,) = logged(server, "request failed")
-        assert "without pieces" in line["reason"]
+        assert "is masked" in line["reason"]
 
 
 def test_an_answer_that_would_be_too_large(ours: OurServer, client: BertClient) -> None:
@@ -425,14 +509,45 @@ def test_a_client_that_asks_before_it_can_read(ours: OurServer) -> None:
         assert raw.receive()[3] == b"1"
 
 
+def test_nobody_can_unsubscribe_another(ours: OurServer, client: BertClient) -> None:
+    client.encode(["a"])
+    context = zmq.Context()
+    with context.socket(zmq.XSUB) as forger:
+        forger.linger = 0
+        forger.connect(f"tcp://{ours.address.host}:{ours.address.port_out}")
+        for kind in (b"\2", b"\0", b"\xff", b""):
+            forger.send(kind + client.identity)
+        time.sleep(0.3)
+        assert client.encode(["a"]).shape == (1, 3, 32)
+    context.term()
+
+
+def test_many_marks_on_a_letter_hold_nobody_up(ours: OurServer, client: BertClient) -> None:
+    """Putting them into order took a time that grew with their square: here 15 s."""
+    with client_of(ours.address) as other:
+        other.encode(["a" + "\u0301\u0327" * 75_000], blocking=False)
+        wait_until(lambda: logged(ours, "request", sentences=1))
+        other.timeout = 5000
+        assert next(other.fetch()).embedding.shape == (1, 3, 32)
+
+
+def test_a_long_text_is_split_no_further_than_needed(client: BertClient) -> None:
+    vectors, ((*pieces,),) = client.encode(["a " * 5_000_000], show_tokens=True)
+    assert vectors.shape == (1, 64, 32)
+    assert pieces == ["[CLS]", *["a"] * 62, "[SEP]"]
+
+
 def test_a_client_that_is_gone(ours: OurServer, client: BertClient) -> None:
     with Raw(ours.address, b"gone") as raw:
         raw.ask(["a"])
         raw.receive()
-        raw.ask(["the " * 60] * 3000)
-        wait_until(lambda: len(logged(ours, "request", sender="gone#1")) == 2)
+        for number in range(2, 30):
+            raw.ask(["the " * 60] * 20_000, number)
+        wait_until(lambda: logged(ours, "request", sender="gone#29"))
     assert client.encode(["a"]).shape == (1, 3, 32)
-    wait_until(lambda: logged(ours, "replies dropped: their client is gone", client="gone"))
+    # What it has asked for is not computed to the end.
+    wait_until(lambda: logged(ours, "requests dropped: their client is gone", client="gone"))
+    assert not logged(ours, "reply", sender="gone#29")
 
 
 def resident(process: subprocess.Popen[str]) -> int:

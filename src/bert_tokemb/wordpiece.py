@@ -109,8 +109,28 @@ def _fold(text: str, do_lower_case: bool, strip_accents: bool) -> str:
     text = text.lower() if do_lower_case else text
     if not strip_accents:
         return text
-    decomposed = unicodedata.normalize("NFD", text)
-    return "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+    return "".join(char for char in _decompose(text) if unicodedata.category(char) != "Mn")
+
+
+def _decompose(text: str) -> str:
+    """Return the canonical decomposition (NFD), in a time that grows with the length only.
+
+    That of :mod:`unicodedata` grows with the square of a row of combining marks. A row is put
+    into order by their classes (The Unicode Standard, D109).
+    """
+    if len(text) <= _LONGEST_REMEMBERED:
+        return unicodedata.normalize("NFD", text)
+    ordered: list[str] = []
+    marks: list[str] = []
+    for char in text:
+        for part in unicodedata.normalize("NFD", char):
+            if unicodedata.combining(part):
+                marks.append(part)
+            else:
+                ordered += sorted(marks, key=unicodedata.combining)
+                ordered.append(part)
+                marks.clear()
+    return "".join([*ordered, *sorted(marks, key=unicodedata.combining)])
 
 
 def _split_at_punctuation(text: str) -> list[str]:

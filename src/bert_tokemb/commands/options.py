@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,9 @@ __all__ = [
     "given_names",
     "option",
     "seconds",
+    "set_names",
     "tell",
+    "variable_of",
 ]
 
 PROGRAM = "bert-tokemb"
@@ -41,14 +43,28 @@ def tell(line: str) -> None:
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """A click option that can also be given by ``BERT_TOKEMB_<OPTION>``, in any command."""
     long = next(name for name in names if name.startswith("--"))
-    variable = "BERT_TOKEMB_" + long[2:].partition("/")[0].upper().replace("-", "_")
+    variable = variable_of(long[2:].partition("/")[0].replace("-", "_"))
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
 def given_names(options: Collection[str]) -> set[str]:
     """Return which of the running command's options the command line gives."""
+    return _given(options, _COMMAND_LINE)
+
+
+def set_names(options: Collection[str]) -> set[str]:
+    """Return which of the running command's options are set by an environment variable."""
+    return _given(options, click.core.ParameterSource.ENVIRONMENT)
+
+
+def _given(options: Collection[str], where: click.core.ParameterSource) -> set[str]:
     source_of = click.get_current_context().get_parameter_source
-    return {name for name in options if source_of(name) is _COMMAND_LINE}
+    return {name for name in options if source_of(name) is where}
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of an option, by its name in the command."""
+    return f"BERT_TOKEMB_{name.upper()}"
 
 
 def address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
@@ -143,21 +159,22 @@ ENGINE_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "thre
 """Their names in a command."""
 
 
-def engine_options(before: str, **instead: str) -> Callable[[F], F]:
+def engine_options(before: str = "", **instead: Mapping[str, Any]) -> Callable[[F], F]:
     """Add the engine's options to a command.
 
     Args:
         before: What the help of each begins with.
-        instead: Other help for some of them.
+        instead: Other settings for some of them.
     """
 
     def decorate(command: F) -> F:
         # The last one that is added is the first one told.
         for names, settings in reversed(_ENGINE):
             name = names[0].partition("/")[0][2:].replace("-", "_")
-            text = before + instead.get(name, settings["help"])
-            text = text[0].upper() + text[1:]
-            command = option(*names, **{**settings, "help": text})(command)
+            changed = {**settings, **instead.get(name, {})}
+            text = before + changed["help"]
+            changed["help"] = text[0].upper() + text[1:]
+            command = option(*names, **changed)(command)
         return command
 
     return decorate

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import click
 
 from ..errors import ModelError, UsageError
 from ..interruption import hold_signals
-from .options import PROGRAM, engine_options, given_names, option
+from .options import PROGRAM, engine_options, given_names, option, set_names, variable_of
 
 __all__ = ["serve"]
 
@@ -29,7 +30,9 @@ class _Serve(click.Command):
     """Takes the flags of bert-serving-start too, which click cannot parse."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(_is_original(arg) for arg in args):
+        if {"-h", "--help"} & set(args):
+            args = ["--help"]
+        elif any(_is_original(arg) for arg in args):
             with hold_signals():
                 from ..serve.flags import parse
 
@@ -96,9 +99,12 @@ def _is_original(argument: str) -> bool:
     "REDUCE_MEAN_MAX, CLS_TOKEN or FIRST_TOKEN, SEP_TOKEN or LAST_TOKEN: one vector.",
 )
 @engine_options(
-    "",
-    max_seq_len="the length of all sentences, [CLS] and [SEP] included: longer ones are cut, "
-    "shorter ones padded.",
+    max_seq_len={
+        "type": click.IntRange(min=4),
+        "help": "the length of all sentences, [CLS] and [SEP] included: longer ones are cut, "
+        "shorter ones padded.",
+        "show_default": "as long as the longest, up to what the model takes",
+    },
 )
 @option(
     "--ready-file",
@@ -113,21 +119,20 @@ def serve(**options: Any) -> Callable[[], None]:
     A line on standard output, `ready HOST:PORT:PORT_OUT`, tells when it serves. Logs are JSON,
     on standard error. Ctrl-C and SIGTERM end it when it has answered what has come.
     """
-    given = given_names(options)
     original: Mapping[str, Any] | None = click.get_current_context().meta.get("original")
-    return partial(_serve, options, given, original)
+    if original is not None:
+        _check(given_names(options), set_names(options), original)
+    return partial(_serve, options, original)
 
 
-def _serve(options: Mapping[str, Any], given: set[str], original: Mapping[str, Any] | None) -> None:
+def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> None:
     with hold_signals():
         from ..encoders.choice import INSTALL, missing_packages
 
-    if original is not None:
-        _check(options, given, original)
-        if original.get("version"):
-            click.echo(f"{PROGRAM} serve: takes the flags of bert-serving-start 1.10.0")
-            return
-    elif options["model"] is None:
+    if original and original.get("version"):
+        click.echo(f"{PROGRAM} {version(PROGRAM)}, as bert-serving-start 1.10.0")
+        return
+    if original is None and options["model"] is None:
         raise UsageError("give --model, or -model_dir and other flags of bert-serving-start")
     if missing := missing_packages():
         raise ModelError(f"serve needs more packages: {INSTALL} (missing: {', '.join(missing)})")
@@ -137,7 +142,7 @@ def _serve(options: Mapping[str, Any], given: set[str], original: Mapping[str, A
     launch(options, original)
 
 
-def _check(options: Mapping[str, Any], given: set[str], original: Mapping[str, Any]) -> None:
+def _check(given: set[str], by_environment: set[str], original: Mapping[str, Any]) -> None:
     """Refuse what belongs to the other way of starting a server."""
     if "model" in given and "model_dir" in original:
         raise UsageError("--model and -model_dir exclude each other: give one of them")
@@ -146,7 +151,7 @@ def _check(options: Mapping[str, Any], given: set[str], original: Mapping[str, A
             f"-{next(iter(original))} belongs to -model_dir: give that, or with --model the "
             f"options that {PROGRAM} serve --help tells"
         )
-    for name in sorted(given & _INSTEAD.keys()):
-        raise UsageError(
-            f"--{name.replace('_', '-')} cannot be given with -model_dir: give {_INSTEAD[name]}"
-        )
+    for name, instead in _INSTEAD.items():
+        if name in given or name in by_environment:
+            what = f"--{name.replace('_', '-')}" if name in given else variable_of(name)
+            raise UsageError(f"{what} cannot be given with -model_dir: give {instead}")

@@ -65,6 +65,8 @@ def start_command(address: Address, config: Mapping[str, Any] | None = None) -> 
     -max_seq_len NONE -pooling_layer -1 -2 -cpu -port 5555 -port_out 5556
     """
     config = config or {}
+    if "bert_tokemb_model" in config:
+        return _our_start_command(address, config)
     program = "bert-tokemb serve" if "bert_tokemb_version" in config else "bert-serving-start"
     length = config.get("max_seq_len")
     command = [*program.split(), "-model_dir", config.get("model_dir") or "MODEL_DIR"]
@@ -76,6 +78,15 @@ def start_command(address: Address, config: Mapping[str, Any] | None = None) -> 
     command += [] if config.get("do_lower_case", True) else ["-cased_tokenization"]
     command += ["-cpu"] if config.get("cpu") else []
     command += ["-port", address.port, "-port_out", address.port_out]
+    return shlex.join(map(str, command))
+
+
+def _our_start_command(address: Address, config: Mapping[str, Any]) -> str:
+    command = ["bert-tokemb", "serve", "--model", config["bert_tokemb_model"]]
+    layers = config.get("pooling_layer", [-2])
+    command += ["--layers", ",".join(map(str, layers))] if layers != [-2] else []
+    command += ["--max-seq-len", config["max_seq_len"]] if config.get("max_seq_len") else []
+    command += ["--port", address.port, "--port-out", address.port_out]
     return shlex.join(map(str, command))
 
 

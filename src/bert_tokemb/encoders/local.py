@@ -51,6 +51,8 @@ def open_local(
         ModelError: there is no such model, or it cannot be used.
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
+    if len({layer % loaded.config.layers for layer in layers}) < len(layers):
+        raise UsageError(f"give each layer once, not {list(layers)}")
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
     return LocalEncoder(engine, max_seq_len=max_seq_len)
 

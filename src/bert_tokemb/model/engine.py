@@ -144,8 +144,8 @@ def _resolve(layers: Sequence[int], model: Model) -> tuple[int, ...]:
                 f"there is no layer {layer}: {model.name} has {n}, from -{n} or 0 (the first) to "
                 f"-1 or {n - 1} (the last)"
             )
-    if not layers or len({layer % n for layer in layers}) < len(layers):
-        raise UsageError(f"give each layer once, and at least one, not {list(layers)}")
+    if not layers:
+        raise UsageError("give at least one layer")
     return tuple(layer % n for layer in layers)
 
 

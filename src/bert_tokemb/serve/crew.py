@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Thread
 
 import numpy as np
@@ -11,12 +11,14 @@ import numpy as np
 from ..errors import ModelError
 from ..model.engine import Engine
 from .features import FeatureMaker, UnfitError
-from .job import Job
+from .job import Job, Row
 from .schedule import Batch, Preparation, Schedule
 
 __all__ = ["Crew"]
 
 _log = logging.getLogger(__name__)
+
+_NO_MEMORY = "there is not enough memory"
 
 
 class Crew:
@@ -80,25 +82,39 @@ class Crew:
                 if isinstance(task, Preparation):
                     self._schedule.prepared(task.job, task.job.prepare(self._maker))
                 else:
-                    self._compute(task)
+                    self._compute_for_all(task)
                     self._tell(self._schedule.computed(task))
             except (UnfitError, ModelError, MemoryError) as error:
-                self._tell(self._schedule.fail(jobs, str(error) or "there is not enough memory"))
+                self._tell(self._schedule.fail(jobs, str(error) or _NO_MEMORY))
             except Exception:
                 # A bug, which must cost these requests and no others.
                 _log.exception("requests failed", extra={"requests": len(set(jobs))})
                 self._tell(self._schedule.fail(jobs, "the server failed; its log tells more"))
         return task is not None
 
-    def _compute(self, batch: Batch) -> None:
-        b, t = len(batch.rows), max(row.length for row in batch.rows)
+    def _compute_for_all(self, batch: Batch) -> None:
+        """Compute a batch; where that fails, for each job by itself, as if it were alone."""
+        jobs = dict.fromkeys(row.job for row in batch.rows)
+        try:
+            self._compute(batch.rows)
+        except (ModelError, MemoryError):
+            if len(jobs) == 1:
+                raise
+            for job in jobs:
+                try:
+                    self._compute([row for row in batch.rows if row.job is job])
+                except (ModelError, MemoryError) as error:
+                    self._tell(self._schedule.fail([job], str(error) or _NO_MEMORY))
+
+    def _compute(self, rows: Sequence[Row]) -> None:
+        b, t = len(rows), max(row.length for row in rows)
         ids, types, mask = np.zeros((3, b, t), np.int32)
-        for i, row in enumerate(batch.rows):
-            n = row.length
-            features = row.features
-            ids[i, :n], types[i, :n], mask[i, :n] = features.ids, features.types, features.mask
+        for i, row in enumerate(rows):
+            n, features = row.length, row.features
+            ids[i, :n], mask[i, :n] = features.ids, features.mask
+            types[i, features.first : n] = 1
         vectors = self._engine.run(ids, types, mask)
-        for row, own in zip(batch.rows, vectors, strict=True):
+        for row, own in zip(rows, vectors, strict=True):
             row.job.put(row, own[: row.length])
 
     def _tell(self, jobs: Iterable[Job]) -> None:

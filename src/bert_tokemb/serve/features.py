@@ -8,10 +8,14 @@ hidden, and how long the sentences of a part are when they are padded.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..model.pieces import PieceTokenizer
+from ..types import IntArray
 from .pooling import Pooling
 from .protocol import Text
 from .settings import Settings
@@ -22,7 +26,7 @@ _PAIR = re.compile(r"(.*) \|\|\| (.*)")
 _BETWEEN = "|||"
 # What ends a word for BERT: ASCII white space, other spaces (Zs), and what `str.split` adds to
 # them and BERT does not delete.
-_SPACE = re.compile("[\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_WORD = re.compile("[^\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
 class UnfitError(Exception):
@@ -31,14 +35,23 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One sentence, or pair of them, as the engine takes it; without padding."""
+    """One sentence, or pair of them, as the engine takes it; mostly without padding."""
 
-    ids: Sequence[int]
+    ids: array[int]
     """Of its pieces, special ones included."""
-    types: Sequence[int]
-    """0 for pieces of the first sentence, 1 for those of the second."""
-    mask: Sequence[int]
-    """0 for pieces that are to be hidden."""
+    first: int
+    """How many of them belong to the first sentence."""
+    hidden: Sequence[int]
+    """The places of those that are to be hidden."""
+    pieces: int
+    """How many there are without padding."""
+
+    @property
+    def mask(self) -> IntArray:
+        """``(n,)``, 0 for pieces that are to be hidden, and else 1."""
+        mask = np.ones(len(self.ids), np.intp)
+        mask[list(self.hidden)] = 0
+        return mask
 
 
 class FeatureMaker:
@@ -72,13 +85,13 @@ class FeatureMaker:
             longest = max(len(first) + len(second) for first, second in pairs)
             t = min(longest + special, self._positions)
         return [
-            self._features(first, second, t, whole=self._stays_whole(text, second))
+            self._features(first, second, t, is_tokenized=isinstance(text, list))
             for text, (first, second) in zip(texts, pairs, strict=True)
         ], t
 
     def tokens(self, features: Features) -> list[str]:
         """Return the pieces of a sentence, special ones included."""
-        return [self._tokenizer.piece(i) for i in features.ids]
+        return [self._tokenizer.piece(i) for i in features.ids[: features.pieces]]
 
     def _split(self, text: Text) -> tuple[list[int], list[int]]:
         """Return the ids of the pieces of a sentence, and of a second one if there is."""
@@ -92,34 +105,42 @@ class FeatureMaker:
         return self._pieces(stripped), []
 
     def _pieces(self, text: str) -> list[int]:
-        split = self._tokenizer.split
-        return [i for word in _SPACE.split(text) if word for i in split(word)]
+        """Return the ids of a text's pieces, as far as the model can take them."""
+        ids: list[int] = []
+        for word in _WORD.finditer(text):
+            ids += self._tokenizer.split(word[0])
+            if len(ids) >= self._positions:
+                break
+        return ids
 
-    def _stays_whole(self, text: Text, second: Sequence[int]) -> bool:
-        """Whether a sentence goes without ``[CLS]`` and ``[SEP]``."""
-        return self._settings.no_special_token and isinstance(text, list) and not second
+    def _features(
+        self, first: list[int], second: list[int], t: int, *, is_tokenized: bool
+    ) -> Features:
+        bare = self._settings.no_special_token and is_tokenized
+        if second:
+            first, second = _cut_pair(first, second, t - 3)  # perhaps to nothing
+        else:
+            first = first[: t if bare else t - 2]
+        if bare and not second:
+            return self._features_of(first, len(first), (), t)
+        ids = [self._tokenizer.cls, *first, self._tokenizer.sep]
+        n = len(ids)
+        if second:
+            if self._token_types < 2:
+                raise UnfitError("this model knows no pairs of sentences")
+            ids += [*second, self._tokenizer.sep]
+        special = (0, n - 1, len(ids) - 1) if second else (0, n - 1)
+        return self._features_of(ids, n, special if self._settings.mask_cls_sep else (), t)
 
-    def _features(self, first: list[int], second: list[int], t: int, *, whole: bool) -> Features:
-        if whole:
-            ids = first[:t]
-            if not ids:
-                raise UnfitError("a sentence without pieces, and without [CLS] and [SEP]")
-            return Features(ids, [0] * len(ids), [1] * len(ids))
-        cls, sep = self._tokenizer.cls, self._tokenizer.sep
-        special = 1 - self._settings.mask_cls_sep
-        if not second:
-            first = first[: t - 2]
-            mask = [special, *[1] * len(first), special]
-            if not any(mask) and self._settings.pooling_strategy is Pooling.LAST_TOKEN:
+    def _features_of(self, ids: list[int], first: int, hidden: Sequence[int], t: int) -> Features:
+        pieces = len(ids)
+        if len(hidden) == pieces:
+            if self._settings.pooling_strategy is Pooling.LAST_TOKEN:
                 # Nor does the original go on here.
-                raise UnfitError("a sentence without pieces has no last one when [SEP] is masked")
-            return Features([cls, *first, sep], [0] * len(mask), mask)
-        if self._token_types < 2:
-            raise UnfitError("this model knows no pairs of sentences")
-        first, second = _cut_pair(first, second, t - 3)
-        types = [0] * (len(first) + 2) + [1] * (len(second) + 1)
-        mask = [special, *[1] * len(first), special, *[1] * len(second), special]
-        return Features([cls, *first, sep, *second, sep], types, mask)
+                raise UnfitError("every piece of a sentence is masked, so that none is the last")
+            # All hidden are as good as none: what is looked at is the padding too.
+            ids, first, hidden = ids + [0] * (t - pieces), t, range(t)
+        return Features(array("i", ids), first, hidden, pieces)
 
 
 def _cut_pair(first: list[int], second: list[int], most: int) -> tuple[list[int], list[int]]:

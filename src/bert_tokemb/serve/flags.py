@@ -20,6 +20,7 @@ PROTOCOL_VERSION = "1.10.0"
 """The version of bert-as-service whose protocol is spoken; clients refuse another."""
 
 _LEAST_LENGTH = 4
+_LAST_PORT = 65535
 
 _DEFAULTS: Mapping[str, Any] = {
     "ckpt_name": "bert_model.ckpt",
@@ -124,6 +125,9 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"the length of sentences must be at least {_LEAST_LENGTH}, not {length}")
     if flags["max_batch_size"] < 1:
         raise UsageError(f"-max_batch_size must be at least 1, not {flags['max_batch_size']}")
+    for name in ("port", "port_out"):
+        if not 0 <= flags[name] <= _LAST_PORT:
+            raise UsageError(f"-{name} must be from 0 to {_LAST_PORT}, not {flags[name]}")
     return flags
 
 

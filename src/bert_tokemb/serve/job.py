@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..types import FloatArray, IntArray
+from ..types import FloatArray
 from .features import FeatureMaker, Features, UnfitError
 from .pooling import Pooling, pool
 from .protocol import Request, Sender, data_info, error_info
 from .settings import Settings
 
-__all__ = ["Job", "Row", "Shape"]
+__all__ = ["LARGEST_REPLY", "Job", "Row", "Shape"]
 
 # Bytes. The replies of several clients are in memory at a time.
-_LARGEST_REPLY = 2 << 30
+LARGEST_REPLY = 2 << 30
 _LARGE = 1 << 20
 _CHARACTERS_PER_PIECE = 4  # a rough guess for text; for pieces it is better
 
@@ -100,6 +100,11 @@ class Job:
         return math.prod(self._result_shape()) * self._shape.dtype.itemsize
 
     @property
+    def least_result_bytes(self) -> int:
+        """What the vectors take at least; known from the beginning."""
+        return len(self._texts) * self._shape.width * self._shape.dtype.itemsize
+
+    @property
     def pieces(self) -> int:
         """Those of the rows that nobody has taken."""
         return sum(length * len(rows) for length, rows in self.rows.items())
@@ -123,8 +128,7 @@ class Job:
 
     def put(self, row: Row, vectors: FloatArray) -> None:
         """Take in the vectors of a row, ``(n, c)`` without padding."""
-        mask: IntArray = np.asarray(row.features.mask, np.intp)
-        pooled = pool(self._settings.pooling_strategy, vectors, mask)
+        pooled = pool(self._settings.pooling_strategy, vectors, row.features.mask)
         if self._settings.pooling_strategy is Pooling.NONE:
             self._result[row.place, : len(pooled)] = pooled
         else:
@@ -144,7 +148,7 @@ class Job:
 
     def _make_room(self) -> None:
         with suppress(MemoryError):
-            if self.result_bytes <= _LARGEST_REPLY:
+            if self.result_bytes <= LARGEST_REPLY:
                 self._result = _zeros(self._result_shape(), self._shape.dtype)
                 return
         raise UnfitError(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import Any
-
-import click
 
 from ..errors import ModelError, UsageError
 from ..interruption import call_on_signals
@@ -43,6 +43,8 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
     Raises:
         TokembError: the model cannot be used, a port cannot be bound, or the like.
     """
+    if options["ready_file"] == "":
+        raise UsageError("--ready-file is empty: give the path of a file")
     verbose = options["verbose"] or bool(original and original.get("verbose"))
     with logging_to(sys.stderr, logging.INFO if verbose else logging.WARNING):
         host = _resolve(options["host"])
@@ -50,6 +52,8 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
             model, flags = _load(options)
         else:
             model, flags = _load_original(original)
+        if flags["cpu"] and options["device"] == "cuda":
+            raise UsageError("-cpu and --device cuda exclude each other: give one of them")
         device: Device = "cpu" if flags["cpu"] else options["device"]
         engine = Engine(
             model,
@@ -63,7 +67,8 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
             server = Server(
                 wire,
                 engine,
-                Settings.of(flags),
+                # What started it, so that its clients can tell how to start it otherwise.
+                Settings.of(flags, {} if original else {"bert_tokemb_model": model.name}),
                 version=version(_PACKAGE),
                 allow_shutdown=options["allow_shutdown"],
             )
@@ -71,6 +76,7 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
                 server.start()
                 with _telling_that_it_serves(wire, options["ready_file"]):
                     server.run()
+                server.finish()
 
 
 def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
@@ -78,8 +84,7 @@ def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     model = load_model(options["model"], cased=options["cased"])
     return model, complete(
         {
-            "model_dir": model.origin,
-            "config_name": model.files[0].name,
+            "model_dir": model.name,
             "pooling_layer": options["layers"],
             "pooling_strategy": options["pooling_strategy"],
             "max_seq_len": options["max_seq_len"],
@@ -104,8 +109,9 @@ def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     if not (directory / flags["config_name"]).exists() and not any(
         name in original for name in _CHECKPOINT_FLAGS
     ):
-        # A directory of another layout, or one that is not there.
-        return load_model(str(directory), cased=cased), flags
+        # A directory of another layout, which says itself whether it is cased.
+        model = load_model(str(directory), cased=cased or None)
+        return model, {**flags, "do_lower_case": model.vocabulary.do_lower_case}
     checkpoint = Path(flags["tuned_model_dir"] or directory) / flags["ckpt_name"]
     return load_release(
         directory, config_name=flags["config_name"], checkpoint=checkpoint, cased=cased
@@ -115,10 +121,13 @@ def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
 def _resolve(host: str) -> str:
     """Return the address to bind, having warned of one that others can reach."""
     try:
-        found = socket.getaddrinfo(None if host == "*" else host, 0, flags=socket.AI_PASSIVE)
+        # IPv4 alone: the client knows no other.
+        found = socket.getaddrinfo(
+            None if host == "*" else host, 0, socket.AF_INET, flags=socket.AI_PASSIVE
+        )
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host} is no address of this machine ({error})") from error
-    address = min(found)[4][0]
+        raise UsageError(f"--host {host!r} is no IPv4 address of this machine ({error})") from error
+    address = found[0][4][0]
     if not ipaddress.ip_address(address).is_loopback:
         _log.warning(
             "others can reach this address, and the protocol knows no authentication: whoever "
@@ -135,13 +144,20 @@ def _telling_that_it_serves(wire: Wire, ready_file: str | None) -> Iterator[None
     if ready_file is not None:
         with WholeFile(ready_file) as file:
             file.write(f"{address}\n".encode())
-    with suppress(OSError, AttributeError):  # there may be no standard output
-        click.echo(f"ready {address}")
+    if sys.stdout is not None:
+        # By itself: it may be a pipe that is full.
+        line = f"ready {address}\n".encode()
+        Thread(target=_print, args=(sys.stdout.fileno(), line), daemon=True).start()
     try:
         yield
     finally:
         if ready_file is not None:
             _remove_if_ours(Path(ready_file), f"{address}\n")
+
+
+def _print(descriptor: int, line: bytes) -> None:
+    with suppress(OSError):
+        os.write(descriptor, line)
 
 
 def _remove_if_ours(path: Path, content: str) -> None:

@@ -17,6 +17,7 @@ __all__ = ["JsonFormatter", "logging_to"]
 
 _MOST_WAITING = 10_000  # lines
 _PATIENCE = 1.0  # seconds, at the end
+_PAUSE = 0.05
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -82,5 +83,8 @@ def _write(queue: Queue[logging.LogRecord | None], stream: TextIO | None) -> Non
     with suppress(OSError):
         while record := queue.get():
             line = f"{formatter.format(record)}\n".encode()
-            while line:
-                line = line[os.write(stream.fileno(), line) :] if stream else b""
+            while line and stream:
+                try:
+                    line = line[os.write(stream.fileno(), line) :]
+                except BlockingIOError:  # it is set not to wait, so it is asked again
+                    time.sleep(_PAUSE)

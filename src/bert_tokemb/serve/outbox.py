@@ -21,7 +21,7 @@ __all__ = ["Outbox"]
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 10.0  # seconds, for a client that has not subscribed, or not again
-_PER_REPLY = 1024  # bytes; what a reply takes besides its data
+_PER_REPLY = 4096  # bytes; what a reply takes besides its data, as was measured
 # Beyond the limit for replies there is a little room to tell that they were dropped.
 _ROOM_FOR_ERRORS = 1 << 20
 
@@ -66,6 +66,8 @@ class Outbox:
         self._most = most
         self._boxes: dict[bytes, _Box] = {}
         self._names: set[bytes] = set()
+        self._left: dict[bytes, float] = {}
+        """Who has been gone since when."""
 
     def __len__(self) -> int:
         """Count the clients for which something is kept."""
@@ -83,15 +85,17 @@ class Outbox:
             self._forget_what_is_gone(box)
         return box is not None and box.size >= self._most
 
-    def subscribe(self, change: Subscription) -> None:
+    def subscribe(self, change: Subscription, now: float) -> None:
         """Take note of who reads."""
         if change.begins:
             self._names.add(change.name)
+            self._left.pop(change.name, None)
             for client, box in self._boxes.items():
                 if client.startswith(change.name):
                     self._send_waiting(box)
-        else:
-            self._names.discard(change.name)
+        elif change.name in self._names:
+            self._names.remove(change.name)
+            self._left[change.name] = now
 
     def post(self, sender: Sender, info: bytes, data: FloatArray | bytes, now: float) -> None:
         """Send a reply, keep it for a while, or drop it and tell the client so."""
@@ -112,9 +116,11 @@ class Outbox:
                 box.since = now
             box.waiting.append(reply)
 
-    def tidy(self, now: float) -> list[bytes]:
-        """Forget what has been read, and what nobody came for; return who did not come."""
-        absent = []
+    def tidy(self, now: float) -> set[bytes]:
+        """Forget what has been read, and what nobody came for; return who is gone."""
+        gone = {name for name, since in self._left.items() if now - since > _PATIENCE}
+        for name in gone:
+            del self._left[name]
         for client, box in list(self._boxes.items()):
             self._forget_what_is_gone(box)
             if box.waiting and now - box.since > _PATIENCE:
@@ -122,16 +128,17 @@ class Outbox:
                     "replies dropped: their client is gone",
                     extra={"client": box.waiting[0].sender.client, "replies": len(box.waiting)},
                 )
-                box.size -= sum(reply.size for reply in box.waiting)
-                box.waiting.clear()
-                absent.append(client)
+                # Those who do read, though they were said not to, lose nothing.
+                self._send_waiting(box)
+                self._forget_what_is_gone(box)
+                gone.add(client)
             if not box.size:
                 if box.dropped:
                     _log.warning(
                         "client reads again", extra={"client": client, "dropped": box.dropped}
                     )
                 del self._boxes[client]
-        return absent
+        return gone
 
     def _is_read(self, client: bytes) -> bool:
         # A subscription is to all that begins with it.

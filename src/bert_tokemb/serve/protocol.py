@@ -32,6 +32,7 @@ _COMMANDS = (b"SHOW_CONFIG", b"SHOW_STATUS", b"TERMINATION")
 _FRAMES = 4
 _LONGEST_NAME = 255  # bytes; a client's own is 36 long
 _MOST_DIGITS = 18
+_MOST_SENTENCES = 1 << 20
 
 
 class MalformedError(Exception):
@@ -129,12 +130,14 @@ def _texts(message: bytes, count: int, sender: Sender) -> list[Text]:
     try:
         texts = json.loads(message)
     # A frame of brackets only makes the parser recurse.
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise MalformedError(f"no JSON ({error})", sender) from error
     if not isinstance(texts, list) or not texts:
         raise MalformedError("no list of sentences", sender)
     if not (_all(texts, str) or (_all(texts, list) and all(_all(text, str) for text in texts))):
         raise MalformedError("sentences that are neither all text nor all lists of text", sender)
+    if len(texts) > _MOST_SENTENCES:
+        raise MalformedError(f"{len(texts)} sentences, more than {_MOST_SENTENCES}", sender)
     if len(texts) != count:
         raise MalformedError(f"{len(texts)} sentences, said to be {count}", sender)
     return texts

@@ -22,14 +22,17 @@ from .job import Job, Row
 
 __all__ = ["Batch", "Preparation", "Schedule"]
 
-# Vectors of requests under way, in bytes: beyond it a large request waits until another is done.
-# Small ones may always begin.
+# Vectors of requests under way, in bytes, the largest one left out: beyond it a large request
+# waits until another is done. Small ones may always begin.
 _MOST_UNDER_WAY = 1 << 30
 _SMALL = 4 << 20
-# So many batches are kept ready, so that sentences of one length find each other.
+# So many batches are made ready before the next is computed, so that sentences of one length
+# find each other.
 _READY = 16
 # On a GPU sentences are padded, but not where they are shorter than this share of the longest.
 _LEAST_SHARE = 0.75
+# Of the time that computing takes, roughly.
+_SHARE_OF_PREPARATION = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +126,15 @@ class Schedule:
         with self._changed:
             if not self._knows(job):
                 return
+            pieces = 0
             for row in rows:
                 job.rows[row.length].append(row)
+                pieces += row.length
             client = self._clients[job.sender.client]
+            self._ready_pieces += pieces
+            client.served += pieces * _SHARE_OF_PREPARATION
             if job.is_prepared:
                 self._ready[job] = None
-                self._ready_pieces += job.pieces
             else:
                 heapq.heappush(client.raw, client.turns[job])
             self._changed.notify_all()
@@ -179,9 +185,10 @@ class Schedule:
         return client.served, *client.turns[job]
 
     def _may_begin(self, job: Job) -> bool:
-        if job in self._begun or job.result_bytes <= _SMALL or not self._begun:
+        large = [size for size in self._begun.values() if size > _SMALL]
+        if job in self._begun or job.result_bytes <= _SMALL or not large:
             return True
-        return sum(self._begun.values()) + job.result_bytes <= _MOST_UNDER_WAY
+        return sum(large) - max(large) + job.result_bytes <= _MOST_UNDER_WAY
 
     def _batch(self, first: Job) -> Batch:
         """Take rows as long as the longest of a job, its own first."""
@@ -203,10 +210,11 @@ class Schedule:
 
     def _pick(self, job: Job, length: int, most: int) -> list[Row]:
         self._begun[job] = job.result_bytes
-        there = job.rows.pop(length)
-        picked, left = there[:most], there[most:]
-        if left:
-            job.rows[length] = left
+        there = job.rows[length]
+        picked = there[-most:]
+        del there[-most:]
+        if not there:
+            del job.rows[length]
         if not job.rows:
             del self._ready[job]
         pieces = len(picked) * length
@@ -229,9 +237,8 @@ class Schedule:
                 heapq.heapify(client.raw)
             if not client.turns:
                 del self._clients[job.sender.client]
-            if job in self._ready:
-                del self._ready[job]
-                self._ready_pieces -= job.pieces
+            self._ready.pop(job, None)
+            self._ready_pieces -= job.pieces
             self._begun.pop(job, None)
             job.rows.clear()
         if removed:

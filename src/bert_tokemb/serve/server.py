@@ -14,10 +14,11 @@ from typing import Any
 from ..errors import UsageError
 from ..model.engine import Engine
 from ..model.pieces import PieceTokenizer
+from ..types import FloatArray
 from .crew import Crew
 from .features import FeatureMaker
 from .flags import PROTOCOL_VERSION
-from .job import Job, Shape
+from .job import LARGEST_REPLY, Job, Shape
 from .outbox import Outbox
 from .protocol import Command, MalformedError, Request, Sender, error_info, json_info, parse
 from .schedule import Schedule
@@ -36,10 +37,11 @@ _AT_ONCE = 64  # messages taken in before replies are looked after
 _LONG = 1.0  # seconds, when there is nothing to look after
 _SHORT = 0.05
 _PATIENCE = 10.0  # seconds, at the end, for clients that do not read
+_SLOWEST = 1e6  # bytes a second
 
 
 class Server:
-    """Serves on a wire, in the thread that calls :meth:`run`.
+    """Serves on a wire, in the thread that calls :meth:`run` and then :meth:`finish`.
 
     Args:
         wire: Where requests come from and replies go.
@@ -79,7 +81,7 @@ class Server:
         tokenizer = PieceTokenizer(engine.model.vocabulary)
         maker = FeatureMaker(tokenizer, settings, config.positions, config.token_types)
         self._crew = Crew(engine, maker, self._schedule, self._finish)
-        self._finished: deque[Job] = deque()
+        self._finished: deque[tuple[Job, bytes, FloatArray | bytes]] = deque()
         self._statistics = Statistics(time.monotonic())
         self._told = {
             "num_process": 1,
@@ -94,6 +96,7 @@ class Server:
             "python_version": sys.version,
             "server_version": PROTOCOL_VERSION,
             "bert_tokemb_version": version,
+            **settings.more,
             **VERSIONS,
             "server_start_time": str(datetime.now()),
         }
@@ -108,9 +111,18 @@ class Server:
         self._crew.start()
 
     def run(self) -> None:
-        """Serve until :meth:`stop` is called; then finish what has come, and return."""
+        """Serve until :meth:`stop` is called."""
         while not self._stopping:
             self._turn()
+
+    def finish(self) -> None:
+        """Do what has come, and take nothing more."""
+        deadline = time.monotonic() + _LONG
+        while time.monotonic() < deadline:
+            # More may be on its way out of the network's buffers.
+            self._wire.wait(_SHORT)
+            if not self._receive_some():
+                break
         _log.info("stopping", extra={"requests": len(self._schedule)})
         self._wire.refuse()
         self._schedule.close()
@@ -125,13 +137,17 @@ class Server:
         self._wire.wake()
 
     def _deliver(self) -> None:
-        """Send the last replies, as long as any of them are read."""
+        """Send the last replies, as long as any of them are read.
+
+        How much of a reply has been read is not known: large ones are given the time that they
+        need on a slow line.
+        """
         last, deadline = -1, 0.0
         while self._finished or self._outbox:
             self._turn()
             left = self._outbox.size
             if left != last:
-                last, deadline = left, time.monotonic() + _PATIENCE
+                last, deadline = left, time.monotonic() + _PATIENCE + left / _SLOWEST
             elif time.monotonic() > deadline:
                 _log.warning("replies dropped: nobody reads them", extra={"bytes": left})
                 return
@@ -140,15 +156,24 @@ class Server:
         self._wire.wait(_SHORT if self._outbox else _LONG)
         now = time.monotonic()
         for change in self._wire.subscriptions(_AT_ONCE):
-            self._outbox.subscribe(change)
+            self._outbox.subscribe(change, now)
         if not self._stopping:
-            for frames in self._wire.requests(_AT_ONCE):
-                self._receive(frames, time.monotonic())
+            self._receive_some()
         self._send_finished(now)
         for client in self._outbox.tidy(now):
-            self._schedule.drop(client)
+            if dropped := self._schedule.drop(client):
+                _log.warning(
+                    "requests dropped: their client is gone",
+                    extra={"client": client, "requests": len(dropped)},
+                )
         if len(self._schedule) and not self._crew.is_whole:
             raise RuntimeError("a thread that computes has died")
+
+    def _receive_some(self) -> bool:
+        messages = self._wire.requests(_AT_ONCE)
+        for frames in messages:
+            self._receive(frames, time.monotonic())
+        return bool(messages)
 
     def _receive(self, frames: Sequence[bytes], now: float) -> None:
         try:
@@ -184,7 +209,18 @@ class Server:
         elif self._schedule.waiting_bytes(client) + request.size > self._kept_replies:
             self._refuse(request.sender, "too many requests wait: fetch replies first", now)
         else:
-            self._schedule.add(Job(request, self._settings, self._shape))
+            self._schedule_job(request, now)
+
+    def _schedule_job(self, request: Request, now: float) -> None:
+        try:
+            job = Job(request, self._settings, self._shape)
+        except MemoryError:
+            self._refuse(request.sender, "there is not enough memory", now)
+            return
+        if job.least_result_bytes > LARGEST_REPLY:
+            self._refuse(request.sender, "too many sentences: ask for fewer at a time", now)
+        else:
+            self._schedule.add(job)
 
     def _refuse(self, sender: Sender, why: str, now: float) -> None:
         _log.info("request refused", extra={"sender": sender, "reason": why})
@@ -198,21 +234,22 @@ class Server:
         }
 
     def _finish(self, job: Job) -> None:
-        self._finished.append(job)
+        # In the thread that computes: of many sentences the pieces take their time.
+        self._finished.append((job, *job.reply()))
         self._wire.wake()
 
     def _send_finished(self, now: float) -> None:
         with suppress(IndexError):
             while True:
-                self._send(self._finished.popleft(), now)
+                self._send(*self._finished.popleft(), now)
 
-    def _send(self, job: Job, now: float) -> None:
+    def _send(self, job: Job, info: bytes, data: FloatArray | bytes, now: float) -> None:
         client = job.sender.client
         if job.error is not None:
             _log.warning("request failed", extra={"sender": job.sender, "reason": job.error})
         else:
             _log.info("reply", extra={"sender": job.sender, "sentences": job.sentences})
-        self._outbox.post(job.sender, *job.reply(), now)
+        self._outbox.post(job.sender, info, data, now)
         if self._outbox.is_full(client):
             # What it has asked for besides would be computed only to be dropped.
             for other in self._schedule.drop(client):

@@ -11,6 +11,16 @@ from .pooling import Pooling
 __all__ = ["Settings"]
 
 
+_DECIDING = (
+    "max_seq_len",
+    "show_tokens_to_client",
+    "max_batch_size",
+    "mask_cls_sep",
+    "no_special_token",
+    "fixed_embed_length",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What decides the replies; the names are those of the original's flags."""
@@ -28,14 +38,16 @@ class Settings:
     echo: Mapping[str, Any] = field(default_factory=dict)
     """All that clients are told of the flags, by name."""
 
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What they are told besides."""
+
     @classmethod
-    def of(cls, flags: Mapping[str, Any]) -> Settings:
+    def of(cls, flags: Mapping[str, Any], more: Mapping[str, Any]) -> Settings:
         """Take what decides the replies from all flags by name."""
         strategy = Pooling[flags["pooling_strategy"]]
-        names = ("max_seq_len", "show_tokens_to_client", "max_batch_size", "mask_cls_sep")
-        more = ("no_special_token", "fixed_embed_length")
         return cls(
             pooling_strategy=strategy,
             echo={**flags, "pooling_strategy": strategy.value},
-            **{name: flags[name] for name in (*names, *more)},
+            more=more,
+            **{name: flags[name] for name in _DECIDING},
         )

@@ -11,6 +11,7 @@ All but :meth:`Wire.wake` belongs to one thread.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -38,6 +39,7 @@ _WAITING = 16
 _LINGER = 1000  # milliseconds
 # So much longer a frame is still read, so that its sender can be told.
 _TOO_LONG = 4
+_LONGEST_SUBSCRIPTION = 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,10 @@ class Wire:
             self._requests.set(zmq.RCVHWM, _WAITING)
             self._replies = self._context.socket(zmq.XPUB)
             self._replies.set(zmq.SNDHWM, 0)
+            self._replies.set(zmq.MAXMSGSIZE, _LONGEST_SUBSCRIPTION)
             # Else nothing small is tracked.
             self._replies.copy_threshold = 0
             for socket in (self._requests, self._replies):
-                socket.set(zmq.IPV6, ":" in host)
                 socket.set(zmq.TCP_KEEPALIVE, 1)
                 socket.set(zmq.TCP_KEEPALIVE_IDLE, _IDLE)
                 socket.set(zmq.TCP_KEEPALIVE_INTVL, _BETWEEN)
@@ -108,13 +110,24 @@ class Wire:
         self._requests.close(linger=0)
 
     def requests(self, most: int) -> list[list[bytes]]:
-        """Return the messages that have come, at most so many."""
-        return _drain(self._requests.recv_multipart, most)
+        """Return the messages that have come, at most so many, and not many large ones."""
+        messages: list[list[bytes]] = []
+        size = 0
+        with suppress(zmq.Again):
+            while len(messages) < most and size < self.frame_limit:
+                messages.append(self._requests.recv_multipart(zmq.NOBLOCK))
+                size += sum(map(len, messages[-1]))
+        return messages
 
     def subscriptions(self, most: int) -> list[Subscription]:
         """Return what has changed about who reads."""
-        frames = _drain(self._replies.recv, most)
-        return [Subscription(frame[1:], frame[:1] == b"\1") for frame in frames if frame]
+        changes: list[Subscription] = []
+        with suppress(zmq.Again):
+            while len(changes) < most:
+                frame = self._replies.recv(zmq.NOBLOCK)
+                if frame[:1] in (b"\0", b"\1"):  # all else is no subscription
+                    changes.append(Subscription(frame[1:], frame[:1] == b"\1"))
+        return changes
 
     def publish(self, frames: Sequence[Any]) -> Callable[[], bool]:
         """Send a reply to whoever has subscribed to the first frame.
@@ -122,7 +135,16 @@ class Wire:
         Returns:
             Tells whether nothing of it is in our memory any more.
         """
-        tracker = self._replies.send_multipart(frames, copy=False, track=True)
+        *others, last = frames
+        # One that is tracked takes some kilobytes itself, and goes not before those before it.
+        largest = max(others, key=lambda frame: memoryview(frame).nbytes)
+        tracker: zmq.MessageTracker | None = None
+        for frame in others:
+            if frame is largest:
+                tracker = self._replies.send(frame, zmq.SNDMORE, copy=False, track=True)
+            else:
+                self._replies.send(frame, zmq.SNDMORE)
+        self._replies.send(last)
         return lambda: tracker is None or bool(tracker.done)
 
     def __enter__(self) -> Wire:
@@ -133,22 +155,13 @@ class Wire:
 
 
 def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
-    address = f"[{host}]" if ":" in host else host
     try:
-        socket.bind(f"tcp://{address}:{port or '*'}")
+        socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
         what = f"port {port}" if port else "a free port"
-        raise ServerError(
-            f"cannot serve at {host}, {what} ({error.strerror}): is another server running? "
-            "0 takes a free port"
-        ) from error
+        remedy = "is another server running? 0 takes a free port"
+        if error.errno != errno.EADDRINUSE:
+            remedy = "give an address of this machine, and a port that you may bind"
+        raise ServerError(f"cannot serve at {host}, {what} ({error.strerror}): {remedy}") from error
     endpoint = bytes(socket.get(zmq.LAST_ENDPOINT))
     return int(endpoint.rstrip(b"\0").rpartition(b":")[2])
-
-
-def _drain(receive: Callable[[int], Any], most: int) -> list[Any]:
-    received: list[Any] = []
-    with suppress(zmq.Again):
-        while len(received) < most:
-            received.append(receive(zmq.NOBLOCK))
-    return received
