@@ -244,21 +244,6 @@ def test_a_signal_has_it_finish_first(signum: int, model: Path) -> None:
     assert len(replies) == 4
 
 
-def test_what_has_come_is_answered(model: Path) -> None:
-    """Also what nobody has looked at yet when the signal comes."""
-    with OurServer("--model", model, "--threads", "1") as server:
-        with client_of(server.address) as client:
-            client.encode(["a"])
-            server.process.send_signal(signal.SIGSTOP)
-            for _ in range(300):
-                client.encode(["a"], blocking=False)
-            time.sleep(0.5)
-            server.process.send_signal(signal.SIGTERM)
-            server.process.send_signal(signal.SIGCONT)
-            assert len(client.fetch_all()) == 300
-        assert server.process.wait(60) == 0
-
-
 def test_a_second_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     options = ("--threads", "1", "--verbose", "--ready-file", ready)

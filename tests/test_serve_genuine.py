@@ -120,7 +120,6 @@ FLAGS: dict[str, tuple[str, ...]] = {
         *("-pooling_strategy", "FIRST_TOKEN", "-mask_cls_sep", *COMMON, "-max_batch_size", "20"),
         *("-pooling_layer", "-1", "-1", "-2"),
     ),
-    "shortest": (*NONE, "-max_seq_len", "4", "-no_special_token", "-mask_cls_sep"),
 }
 
 

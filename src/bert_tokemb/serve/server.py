@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 64  # messages taken in before replies are looked after
 _LONG = 1.0  # seconds, when there is nothing to look after
 _SHORT = 0.05
+_QUIET = 0.3  # at the end
 _PATIENCE = 10.0  # seconds, at the end, for clients that do not read
 _SLOWEST = 1e6  # bytes a second
 
@@ -120,7 +121,7 @@ class Server:
         deadline = time.monotonic() + _LONG
         while time.monotonic() < deadline:
             # More may be on its way out of the network's buffers.
-            self._wire.wait(_SHORT)
+            self._wire.wait(_QUIET)
             if not self._receive_some():
                 break
         _log.info("stopping", extra={"requests": len(self._schedule)})
