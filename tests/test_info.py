@@ -6,8 +6,6 @@ import io
 import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from bert_tokemb.outputs.pickle import PickleOutput
 from bert_tokemb.types import Embedded
 from bert_tokemb.unpickling import read_arrays
 from conftest import Command
+from support.memory import run_and_measure
 
 ARRAYS = [
     np.array([[1, -2, 3], [0, 0, 0]], np.float32),
@@ -167,13 +166,7 @@ def test_a_large_pickle_is_not_held(tmp_path: Path) -> None:
         for _ in range(25):
             output.write(np.ones((10_000, 1000), np.float16))  # 20 MB
         output.end()
-    script = (
-        "import sys; from bert_tokemb.inspection import inspect; print(inspect(sys.argv[1]).words);"
-        "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
-    )
-    words, peak = done.stdout.split()
+    script = "from bert_tokemb.inspection import inspect; print(inspect(sys.argv[1]).words)"
+    words, peak = run_and_measure(script, path)
     assert int(words) == 250_000
-    assert int(peak) * 1024 < 300e6
+    assert peak * 1024 < 300e6

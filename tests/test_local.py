@@ -22,7 +22,7 @@ from bert_tokemb.errors import UsageError
 from bert_tokemb.model.engine import Engine
 from bert_tokemb.types import Sentence
 from conftest import Command, load
-from support.memory import MEASURE
+from support.memory import MAIN, run_and_measure
 from support.models import TINY, minilm_directory, toy_vocabulary, write_hugging_face
 from support.standin import StandIn
 
@@ -454,14 +454,8 @@ def test_memory_is_bounded_by_the_weights(tmp_path: Path) -> None:
                 file.write(" ".join(words[i : i + n]) + "\n")
     weights = (minilm_directory() / "model.safetensors").stat().st_size
     for precision, most in (("fp32", 2 * weights + 400e6), ("int8", 3.5 * weights + 300e6)):
-        options = ["embed", text, "-o", os.devnull, "--precision", precision]
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, *map(str, options)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"BERT_TOKEMB_CACHE": str(tmp_path)},
-        )
-        peak = int(done.stdout) * 1024
+        options = ["embed", text, "-o", os.devnull, "--quiet", "--precision", precision]
+        env = os.environ | {"BERT_TOKEMB_CACHE": str(tmp_path)}
+        peak = 1024 * run_and_measure(MAIN, *options, env=env)[1]
         assert peak < most
         print(f"{precision}: {peak / 1e6:.0f} MB, {most / 1e6:.0f} MB allowed")

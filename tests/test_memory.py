@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.memory import MEASURE
+from support.memory import MAIN, run_and_measure
 from support.standin import StandIn
 
 WIDTH = 1024
@@ -24,19 +24,13 @@ def no_matter_which(sentences: Sequence[Sequence[str]], width: int) -> np.ndarra
 
 def peak(text: Path, copies: int, server: StandIn) -> int:
     """Return the peak of resident memory, in KiB, for so many copies of a text."""
-    options = ["embed", "-", "-o", os.devnull, "--server", str(server.address)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", MEASURE, *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    content = text.read_bytes()
-    for _ in range(copies):
-        process.stdin.write(content)
-    told, error = process.communicate()
-    assert process.returncode == 0, error
-    return int(told)
+    # A pipe, so that no copies lie about: nobody counts what is in a stream beforehand.
+    script = "import sys\nfor _ in range(int(sys.argv[2])): print(open(sys.argv[1]).read(), end='')"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, text, str(copies)], stdout=subprocess.PIPE
+    ) as source:
+        options = ["embed", "-", "-o", os.devnull, "--quiet", "--server", str(server.address)]
+        return run_and_measure(MAIN, *options, stdin=source.stdout)[1]
 
 
 @pytest.mark.parametrize(("words", "lines"), [(12, 850), (400, 26)])

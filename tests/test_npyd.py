@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from bert_tokemb.errors import InputError, OutputError
 from bert_tokemb.outputs.npyd import NpydOutput
 from bert_tokemb.types import Embedded
 from conftest import Command, load
+from support.memory import run_and_measure
 from support.standin import StandIn
 
 Arrays = list[np.ndarray]
@@ -79,16 +78,10 @@ def test_it_is_not_read_as_a_whole(tmp_path: Path) -> None:
     offsets.flush()
     meta = json.loads((path / "meta.json").read_text()) | {"words": words}
     (path / "meta.json").write_text(json.dumps(meta))
-    script = (
-        "import bert_tokemb, sys; text = bert_tokemb.open(sys.argv[1]); print(text[0].tolist());"
-        "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
-    )
-    row, peak = done.stdout.splitlines()
-    assert row == "[[2.0, 2.0, 2.0]]"
-    assert int(peak) * 1024 < 500e6
+    script = "import bert_tokemb; print(bert_tokemb.open(sys.argv[1])[0].tolist())"
+    row, peak = run_and_measure(script, path)
+    assert row == b"[[2.0, 2.0, 2.0]]\n"
+    assert peak * 1024 < 500e6
 
 
 def spoil_meta(path: Path, **changes: object) -> None:

@@ -10,40 +10,25 @@ from random import Random
 import numpy as np
 import pytest
 
-from bert_tokemb.model.pieces import PieceTokenizer
-from bert_tokemb.model.source import load_model
 from bert_tokemb.serve import job as job_module
 from bert_tokemb.serve import schedule as schedule_module
 from bert_tokemb.serve.features import FeatureMaker, UnfitError
-from bert_tokemb.serve.job import Job, Shape
-from bert_tokemb.serve.pooling import Pooling
-from bert_tokemb.serve.protocol import Request, Sender
+from bert_tokemb.serve.job import Job
 from bert_tokemb.serve.schedule import Batch, Preparation, Schedule
-from bert_tokemb.serve.settings import Settings
 from bert_tokemb.types import Budget
+from support.jobs import JOB_WIDTH, job_of, maker_of
 
-WIDTH = 8
-SETTINGS = Settings(pooling_strategy=Pooling.NONE, max_seq_len=None, show_tokens_to_client=True)
 UNIFORM = Budget(pieces=64, sentences=64, uniform=True)
 
 
 @pytest.fixture(scope="module")
 def maker(shared_tiny: Path) -> FeatureMaker:
-    vocabulary = load_model(str(shared_tiny)).vocabulary
-    return FeatureMaker(PieceTokenizer(vocabulary), SETTINGS, 64, 2)
-
-
-def job_of(client: str, *words: int, width: int = WIDTH) -> Job:
-    """Ask for sentences of so many words, each of one piece."""
-    texts = [" ".join(["the"] * n) for n in words]
-    sender = Sender(client.encode(), b"1")
-    shape = Shape(width, np.dtype(np.float32), 64)
-    return Job(Request(sender, texts, sum(map(len, texts))), SETTINGS, shape)
+    return maker_of(shared_tiny)
 
 
 def compute(batch: Batch) -> None:
     for row in batch.rows:
-        row.job.put(row, np.full((row.length, WIDTH), row.place + 1, np.float32))
+        row.job.put(row, np.full((row.length, JOB_WIDTH), row.place + 1, np.float32))
 
 
 def next_batch(schedule: Schedule, maker: FeatureMaker) -> Batch:
@@ -214,7 +199,7 @@ def test_a_client_that_is_dropped(maker: FeatureMaker) -> None:
 
 
 def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "LARGEST_REPLY", 8 * WIDTH * 4)
+    monkeypatch.setattr(job_module, "LARGEST_REPLY", 8 * JOB_WIDTH * 4)
     job_of("a", 6).prepare(maker)
     with pytest.raises(UnfitError, match=r"would take 0\.0 GB: ask for fewer"):
         job_of("a", 7).prepare(maker)

@@ -108,7 +108,7 @@ def test_every_way_to_ask(client: BertClient, model: Path) -> None:
         client.encode(texts[:n], blocking=False)
     assert [len(reply) for reply in client.fetch_all()] == [1, 2, 3]
     batches = ([text] * 3 for text in texts)
-    replies = sorted(client.encode_async(batches, delay=0), key=lambda reply: reply.id)
+    replies = sorted(client.encode_async(batches, delay=2), key=lambda reply: reply.id)
     assert [reply.embedding.shape for reply in replies] == [(3, len(own), 32) for own in tokens]
     assert client.server_status["statistic"]["num_total_seq"] >= 18
 
@@ -242,6 +242,22 @@ def test_a_signal_has_it_finish_first(signum: int, model: Path) -> None:
             assert all(reply.any(axis=(1, 2)).all() for reply in replies)
             assert server.process.wait(60) == 0
     assert len(replies) == 4
+
+
+def test_what_has_come_is_answered(model: Path) -> None:
+    """Also what nobody has looked at yet when the signal comes."""
+    with OurServer("--model", model, "--threads", "1") as server:
+        with client_of(server.address) as client:
+            client.encode(["a"])
+            client.receiver.rcvtimeo = 20_000  # fetch_all() waits for ever
+            server.process.send_signal(signal.SIGSTOP)
+            for _ in range(300):
+                client.encode(["a"], blocking=False)
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGCONT)
+            assert len(client.fetch_all()) == 300
+        assert server.process.wait(60) == 0
 
 
 def test_a_second_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:

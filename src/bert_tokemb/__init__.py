@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .errors import TokembError
     from .pipeline import embed
     from .results import EmbeddedText
-    from .results import open_result as open  # noqa: A004 - as h5py.File, gzip.open, ...
+    from .results import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
     from .strategies import load_strategy
     from .types import Counts
 
@@ -46,7 +46,7 @@ _HOMES = {
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",
-    "open": ".results:open_result",
+    "open": ".results:EmbeddedText",
     "open_local": ".encoders.local",
 }
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
-from .results import open_result
-from .telling import bytes_of
+from .results import EmbeddedText
 from .unpickling import read_arrays
+from .wording import bytes_of
 
 __all__ = ["Inspection", "inspect"]
 
@@ -114,7 +114,7 @@ def inspect(path: str) -> Inspection:
 
 
 def _inspect_directory(path: Path) -> Inspection:
-    text = open_result(path)
+    text = EmbeddedText(path)
     size = sum(file.stat().st_size for file in path.iterdir())
     told = {name: value for name, value in text.meta.items() if name not in _COUNTED}
     inspection = Inspection(str(path), "a directory of arrays", size, about=told)

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from .reading import TextInput
-from .telling import bytes_of, count_of
 from .types import Budget, Counts, Encoded, Encoder, P, Sentence
+from .wording import bytes_of, count_of
 
 __all__ = ["Progress", "summary"]
 

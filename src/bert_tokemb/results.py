@@ -13,11 +13,14 @@ from .errors import InputError
 from .outputs.npyd import FORMAT, META, OFFSETS, VECTORS
 from .types import FloatArray
 
-__all__ = ["EmbeddedText", "open_result"]
+__all__ = ["EmbeddedText"]
 
 
 class EmbeddedText(Sequence[FloatArray]):
     """The arrays of a ``.npyd`` directory; each is read from the disk when it is looked at.
+
+    ``bert_tokemb.open`` is another name of it: ``bert_tokemb.open(path)[i]`` is the array of the
+    i-th sentence.
 
     Attributes:
         vectors: ``(words, c)``, mapped into memory, read-only.
@@ -66,14 +69,3 @@ class EmbeddedText(Sequence[FloatArray]):
 
     def __iter__(self) -> Iterator[FloatArray]:
         return (self[i] for i in range(len(self)))
-
-
-def open_result(path: str | Path) -> EmbeddedText:
-    """Open what ``bert-tokemb embed -o NAME.npyd`` has written.
-
-    ``open_result(path)[i]`` is the array of the i-th sentence; nothing else is read.
-
-    Raises:
-        InputError: it is no such directory, or damaged.
-    """
-    return EmbeddedText(path)

@@ -1,16 +1,42 @@
-"""The command, as a script that tells how much memory it took."""
+"""How much memory a program takes at its peak."""
 
 from __future__ import annotations
 
-__all__ = ["MEASURE"]
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
 
-MEASURE = """
-from bert_tokemb.__main__ import main
+__all__ = ["MAIN", "run_and_measure"]
+
+MAIN = "from bert_tokemb.__main__ import main; main()"
+"""Runs ``bert-tokemb`` with the arguments of the program."""
+
+_MEASURE = """
+import sys
 try:
-    main()
+    exec(sys.argv.pop(1))
 finally:
     # Not getrusage: its peak is at least that of the process that started this one.
     with open("/proc/self/status") as status:
-        print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
+        peak = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
+    print(peak, file=sys.stderr)
 """
-"""Prints the peak of resident memory, in KiB."""
+
+
+def run_and_measure(
+    script: str,
+    *arguments: str | Path,
+    stdin: IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> tuple[bytes, int]:
+    """Run a program in Python; return what it printed, and its peak of resident memory in KiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, script, *arguments],
+        stdin=stdin,
+        env=env,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout, int(done.stderr.split()[-1])

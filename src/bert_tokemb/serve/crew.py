@@ -11,14 +11,12 @@ import numpy as np
 from ..errors import ModelError
 from ..model.engine import Engine
 from .features import FeatureMaker, UnfitError
-from .job import Job, Row
+from .job import NO_MEMORY, Job, Row
 from .schedule import Batch, Preparation, Schedule
 
 __all__ = ["Crew"]
 
 _log = logging.getLogger(__name__)
-
-_NO_MEMORY = "there is not enough memory"
 
 
 class Crew:
@@ -85,9 +83,10 @@ class Crew:
                     self._compute_for_all(task)
                     self._tell(self._schedule.computed(task))
             except (UnfitError, ModelError, MemoryError) as error:
-                self._tell(self._schedule.fail(jobs, str(error) or _NO_MEMORY))
+                self._tell(self._schedule.fail(jobs, str(error) or NO_MEMORY))
             except Exception:
-                # A bug, which must cost these requests and no others.
+                # The border of a request: a bug, of ours or of the runtime's, costs those that
+                # met it, and not the server and all its other clients. The log has its traceback.
                 _log.exception("requests failed", extra={"requests": len(set(jobs))})
                 self._tell(self._schedule.fail(jobs, "the server failed; its log tells more"))
         return task is not None
@@ -104,7 +103,7 @@ class Crew:
                 try:
                     self._compute([row for row in batch.rows if row.job is job])
                 except (ModelError, MemoryError) as error:
-                    self._tell(self._schedule.fail([job], str(error) or _NO_MEMORY))
+                    self._tell(self._schedule.fail([job], str(error) or NO_MEMORY))
 
     def _compute(self, rows: Sequence[Row]) -> None:
         b, t = len(rows), max(row.length for row in rows)

@@ -18,10 +18,11 @@ from .pooling import Pooling, pool
 from .protocol import Request, Sender, data_info, error_info
 from .settings import Settings
 
-__all__ = ["LARGEST_REPLY", "Job", "Row", "Shape"]
+__all__ = ["LARGEST_REPLY", "NO_MEMORY", "Job", "Row", "Shape"]
 
 # Bytes. The replies of several clients are in memory at a time.
 LARGEST_REPLY = 2 << 30
+NO_MEMORY = "there is not enough memory"
 _LARGE = 1 << 20
 _CHARACTERS_PER_PIECE = 4  # a rough guess for text; for pieces it is better
 

@@ -18,7 +18,7 @@ from ..types import FloatArray
 from .crew import Crew
 from .features import FeatureMaker
 from .flags import PROTOCOL_VERSION
-from .job import LARGEST_REPLY, Job, Shape
+from .job import LARGEST_REPLY, NO_MEMORY, Job, Shape
 from .outbox import Outbox
 from .protocol import Command, MalformedError, Request, Sender, error_info, json_info, parse
 from .schedule import Schedule
@@ -36,7 +36,8 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 64  # messages taken in before replies are looked after
 _LONG = 1.0  # seconds, when there is nothing to look after
 _SHORT = 0.05
-_QUIET = 0.3  # at the end
+_QUIET = 0.3  # seconds without a request, at the end, which say that all have come
+_LAST_CALL = 3.0  # seconds, for a client that goes on asking
 _PATIENCE = 10.0  # seconds, at the end, for clients that do not read
 _SLOWEST = 1e6  # bytes a second
 
@@ -114,16 +115,15 @@ class Server:
     def run(self) -> None:
         """Serve until :meth:`stop` is called."""
         while not self._stopping:
-            self._turn()
+            self._turn(taking=True)
 
     def finish(self) -> None:
         """Do what has come, and take nothing more."""
-        deadline = time.monotonic() + _LONG
-        while time.monotonic() < deadline:
-            # More may be on its way out of the network's buffers.
-            self._wire.wait(_QUIET)
-            if not self._receive_some():
-                break
+        begin = last = time.monotonic()
+        # More may be on its way out of the network's buffers.
+        while time.monotonic() < min(last + _QUIET, begin + _LAST_CALL):
+            if self._turn(taking=True, longest=_QUIET):
+                last = time.monotonic()
         _log.info("stopping", extra={"requests": len(self._schedule)})
         self._wire.refuse()
         self._schedule.close()
@@ -153,13 +153,13 @@ class Server:
                 _log.warning("replies dropped: nobody reads them", extra={"bytes": left})
                 return
 
-    def _turn(self) -> None:
-        self._wire.wait(_SHORT if self._outbox else _LONG)
+    def _turn(self, *, taking: bool = False, longest: float = _LONG) -> bool:
+        """Wait for something to do, and do it; tell whether a message was taken."""
+        self._wire.wait(min(longest, _SHORT) if self._outbox else longest)
         now = time.monotonic()
         for change in self._wire.subscriptions(_AT_ONCE):
             self._outbox.subscribe(change, now)
-        if not self._stopping:
-            self._receive_some()
+        taken = taking and self._receive_some()
         self._send_finished(now)
         for client in self._outbox.tidy(now):
             if dropped := self._schedule.drop(client):
@@ -169,6 +169,7 @@ class Server:
                 )
         if len(self._schedule) and not self._crew.is_whole:
             raise RuntimeError("a thread that computes has died")
+        return taken
 
     def _receive_some(self) -> bool:
         messages = self._wire.requests(_AT_ONCE)
@@ -216,7 +217,7 @@ class Server:
         try:
             job = Job(request, self._settings, self._shape)
         except MemoryError:
-            self._refuse(request.sender, "there is not enough memory", now)
+            self._refuse(request.sender, NO_MEMORY, now)
             return
         if job.least_result_bytes > LARGEST_REPLY:
             self._refuse(request.sender, "too many sentences: ask for fewer at a time", now)
@@ -236,7 +237,12 @@ class Server:
 
     def _finish(self, job: Job) -> None:
         # In the thread that computes: of many sentences the pieces take their time.
-        self._finished.append((job, *job.reply()))
+        try:
+            info, data = job.reply()
+        except MemoryError:
+            job.error = NO_MEMORY
+            info, data = job.reply()
+        self._finished.append((job, info, data))
         self._wire.wake()
 
     def _send_finished(self, now: float) -> None:

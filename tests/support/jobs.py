@@ -1,0 +1,33 @@
+"""Requests to our server without the server: jobs, and what makes rows of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bert_tokemb.model.pieces import PieceTokenizer
+from bert_tokemb.model.source import load_model
+from bert_tokemb.serve.features import FeatureMaker
+from bert_tokemb.serve.job import Job, Shape
+from bert_tokemb.serve.pooling import Pooling
+from bert_tokemb.serve.protocol import Request, Sender
+from bert_tokemb.serve.settings import Settings
+
+__all__ = ["JOB_WIDTH", "job_of", "maker_of"]
+
+JOB_WIDTH = 8
+_SETTINGS = Settings(pooling_strategy=Pooling.NONE, max_seq_len=None, show_tokens_to_client=True)
+
+
+def maker_of(model: Path) -> FeatureMaker:
+    """Make rows with a model's vocabulary."""
+    return FeatureMaker(PieceTokenizer(load_model(str(model)).vocabulary), _SETTINGS, 64, 2)
+
+
+def job_of(client: str, *words: int, width: int = JOB_WIDTH) -> Job:
+    """Ask for sentences of so many words, each of one piece."""
+    texts = [" ".join(["the"] * n) for n in words]
+    sender = Sender(client.encode(), b"1")
+    shape = Shape(width, np.dtype(np.float32), 64)
+    return Job(Request(sender, texts, sum(map(len, texts))), _SETTINGS, shape)
