@@ -187,7 +187,10 @@ def test_a_cut_sentence_is_never_taken_for_whole(
     """The model takes 62 pieces, which no setting of the server tells."""
     message = r"^line 2, of \d+ words?, has more than the 62 word pieces"
     with pytest.raises(SentenceTooLongError, match=message):
-        embed_with(server_none, ["hello", line, "world"])
+        with ServingEncoder(server_none.address, long_sentences="error") as encoder:
+            list(embed(["hello", line, "world"], encoder))
+    (_, array, _) = embed_with(server_none, ["hello", line, "world"])
+    assert len(array) == len(line.split())
 
 
 def test_a_deleted_last_word_is_no_cut(
@@ -207,7 +210,8 @@ def test_too_long_for_max_seq_len(server_32: GenuineServer, run: Command, tmp_pa
     text = tmp_path / "text"
     text.write_text("hello world\n" + "a " * 31 + "\n")
     output = tmp_path / "output.pkl"
-    done = run("embed", text, "-o", output, "--server", server_32.address)
+    options = ("--server", server_32.address, "--long-sentences", "error")
+    done = run("embed", text, "-o", output, *options)
     assert done.returncode == 1
     assert "line 2, of 31 words, has more than the 30 word pieces" in done.stderr
     assert "-max_seq_len 32" in done.stderr

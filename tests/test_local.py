@@ -121,7 +121,7 @@ def test_a_model_that_is_not_there(run: Command, text: Path, tmp_path: Path) -> 
 
 def test_too_long_a_line(model: Path, run: Command, text: Path, tmp_path: Path) -> None:
     text.write_text("a b\n" + "a " * 62 + "\n" + "a " * 63 + "\n")
-    options = ("embed", text, "-o", tmp_path / "out", "--model", model)
+    options = ("embed", text, "-o", tmp_path / "out", "--model", model, "--long-sentences", "error")
     done = run(*options)
     assert done.returncode == 1
     assert done.stderr == (

@@ -191,7 +191,7 @@ ALLOWED = "--max-seq-len allows beside [CLS] and [SEP]; split the line, or give 
 def test_sentences_that_are_too_long(
     limit: int | None, words: list[str], said: str, engine: Engine
 ) -> None:
-    with LocalEncoder(engine, max_seq_len=limit) as encoder:
+    with LocalEncoder(engine, max_seq_len=limit, long_sentences="error") as encoder:
         with pytest.raises(SentenceTooLongError) as caught:
             encoder.prepare(Sentence(7, words))
     more = f"{said} --max-seq-len (up to 64)" if said.endswith("larger") else said

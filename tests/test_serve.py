@@ -164,7 +164,8 @@ def test_a_sentence_beyond_the_limit(model: Path, run: Command, tmp_path: Path) 
     text = tmp_path / "text"
     text.write_text("a b\n" + "the " * 40)
     with OurServer("--model", model, "--max-seq-len", "20") as server:
-        done = run("embed", text, "-o", tmp_path / "out", "--server", server.address)
+        options = ("--server", server.address, "--long-sentences", "error")
+        done = run("embed", text, "-o", tmp_path / "out", *options)
     assert done.returncode == 1
     assert "line 2, of 40 words, has more than the 18 word pieces" in done.stderr
 

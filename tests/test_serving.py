@@ -380,14 +380,14 @@ def test_a_cut_by_a_limit_in_no_config() -> None:
         with pytest.raises(
             SentenceTooLongError, match="line 1, of 11 words, has more than the 10 word pieces"
         ):
-            embed_all(server, ["a " * 11])
+            embed_all(server, ["a " * 11], long_sentences="error")
 
 
 def test_a_sentence_that_was_surely_cut_is_not_asked_about() -> None:
     """Its 10,000 words would be as many questions."""
     with StandIn(limit=12) as server:
         with pytest.raises(SentenceTooLongError):
-            embed_all(server, ["東京 é " * 5000])
+            embed_all(server, ["東京 é " * 5000], long_sentences="error")
     assert len(server.requests) == 2
 
 

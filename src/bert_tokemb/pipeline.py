@@ -136,6 +136,7 @@ def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:
             unknown_words=int(encoded.unknown.sum()),
             empty_words=int(empty.sum()),
             inexact_sentences=encoded.inexact,
+            windowed_sentences=encoded.windowed,
         )
     )
 

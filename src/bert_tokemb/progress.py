@@ -109,6 +109,7 @@ def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: fl
             (counts.blank_lines, "blank line"),
             (counts.unknown_words, "unknown word"),
             (counts.empty_words, "word without pieces|words without pieces"),
+            (counts.windowed_sentences, "sentence in windows|sentences in windows"),
             (counts.inexact_sentences, "sentence aligned inexactly|sentences aligned inexactly"),
         )
         if number

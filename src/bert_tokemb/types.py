@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ __all__ = [
     "Encoder",
     "FloatArray",
     "IntArray",
+    "LongSentencesAre",
     "P",
     "Prepared",
     "Sentence",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.floating[Any]]
+LongSentencesAre = Literal["window", "error"]
+"""What becomes of those that are too long for the model."""
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -83,6 +86,8 @@ class Encoded:
     """``(w,)``, true where one of the word's pieces is ``[UNK]``."""
     inexact: int = 0
     """How many of the sentences could be aligned only closely."""
+    windowed: int = 0
+    """How many of them were too long for the model, and were encoded in windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class Counts:
     empty_words: int = 0
     """Words without pieces."""
     inexact_sentences: int = 0
+    windowed_sentences: int = 0
+    """Sentences too long for the model."""
 
     def add(self, other: Counts) -> None:
         """Add ``other`` to every count."""
@@ -144,7 +151,10 @@ class Encoder(Protocol[P]):
         """Split the words as far as is possible before encoding, and tell the length."""
 
     def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
-        """Yield one :class:`Encoded` for each batch, in the batches' order.
+        """Yield one :class:`Encoded` or more for each batch, in the batches' order.
+
+        A sentence that is too long for the model is encoded in windows
+        (:mod:`bert_tokemb.windows`), and has an :class:`Encoded` of its own.
 
         Draws a small, bounded number of batches ahead of what it has yielded, so that the
         caller can work on one result while the next are computed.

@@ -47,6 +47,11 @@ def _pieces_of_word(word: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
+def known_pieces(pieces: Sequence[str]) -> list[str]:
+    """Return pieces as they were asked for, but ``[UNK]`` for those of other lengths."""
+    return [piece if len(piece.removeprefix("##")) <= 4 else "[UNK]" for piece in pieces]
+
+
 def pieces_of(text: str) -> list[str]:
     """Cut a text's basic tokens into pieces of four characters."""
     return [piece for word in text.split() for piece in _pieces_of_word(word)]
@@ -71,6 +76,8 @@ class StandIn:
         limit: The model's own limit, special pieces included.
         vectors: Gives the vectors of some sentences' pieces.
         dtype: Of the vectors sent.
+        pieces: Cuts a text.
+        known: What becomes of pieces that are sent as such.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class StandIn:
         dtype: str = "float32",
         vectors: Callable[[Sequence[Sequence[str]], int], np.ndarray[Any, Any]] = vectors_of,
         pieces: Callable[[str], list[str]] = pieces_of,
+        known: Callable[[Sequence[str]], list[str]] = known_pieces,
         address: Address | None = None,
     ) -> None:
         self.config = {**CONFIG, **(config or {})}
@@ -94,12 +102,18 @@ class StandIn:
         self._dtype = dtype
         self._vectors = vectors
         self._pieces = pieces
+        self._known = known
         self.given = address
         self._stop = threading.Event()
 
-    def encode(self, texts: list[str]) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    def encode(
+        self, texts: list[str] | list[list[str]]
+    ) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
         """Return the info and the vectors of a faultless reply."""
-        sentences = [["[CLS]", *self._pieces(text)[: self._limit - 2], "[SEP]"] for text in texts]
+        pieces = [
+            self._pieces(text) if isinstance(text, str) else self._known(text) for text in texts
+        ]
+        sentences = [["[CLS]", *own[: self._limit - 2], "[SEP]"] for own in pieces]
         vectors = self._vectors(sentences, self._width).astype(self._dtype, copy=False)
         info = {"dtype": self._dtype, "shape": vectors.shape, "tokens": sentences}
         return info, vectors

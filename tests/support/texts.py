@@ -7,7 +7,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-__all__ = ["random_words", "words"]
+__all__ = ["differs", "random_words", "words"]
 
 OLD = unicodedata.ucd_3_2_0
 """Unicode 3.2. What was assigned by then is the same in every table since, but for a few."""

@@ -100,6 +100,14 @@ _FOR_SERVER = ("timeout", "retries")
     help="Server: how many times it is sent again.",
 )
 @option(
+    "--long-sentences",
+    type=click.Choice(["window", "error"]),
+    default="window",
+    show_default=True,
+    help="What becomes of a sentence that is too long for the model. window: it is embedded in "
+    "overlapping windows; error: it ends the run.",
+)
+@option(
     "--blank-lines",
     type=click.Choice(["keep", "skip"]),
     default="keep",
@@ -128,7 +136,14 @@ def embed(**options: Any) -> Callable[[], None]:
         options["model"] = None
     for_server = {name: options.pop(name) for name in _FOR_SERVER}
     for_engine = {name: options.pop(name) for name in ENGINE_OPTIONS}
-    return partial(_embed, **options, for_server=for_server, for_engine=for_engine, given=given)
+    for_server["long_sentences"] = for_engine["long_sentences"] = options.pop("long_sentences")
+    return partial(
+        _embed,
+        **options,
+        for_server=for_server,
+        for_engine=for_engine,
+        given=given - {"long_sentences"},
+    )
 
 
 def _embed(

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 from bert_serving.client import BertClient, __version__
@@ -30,9 +30,19 @@ from bert_serving.client import BertClient, __version__
 from ..types import FloatArray
 from .address import Address
 
-__all__ = ["CLIENT_VERSION", "BadReplyError", "Connection", "Reply"]
+__all__ = [
+    "CLIENT_VERSION",
+    "BadReplyError",
+    "Connection",
+    "Reply",
+    "Text",
+    "as_text",
+]
 
 CLIENT_VERSION: str = __version__
+
+Text: TypeAlias = str | list[str]
+"""A sentence, or its pieces."""
 
 # What the client's parsing of a damaged reply was seen to raise, or can.
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
@@ -89,13 +99,14 @@ class Connection:
             return answer
         return None
 
-    def send(self, texts: list[str]) -> int:
+    def send(self, texts: Sequence[Text]) -> int:
         """Send sentences, none of them blank, and return the request's number at once.
 
-        What nobody takes gets no reply, as what is lost on its way.
+        All are texts, or all are pieces. What nobody takes gets no reply, as what is lost on
+        its way.
         """
         with suppress(TimeoutError):
-            self._client.encode(texts, blocking=False)
+            self._client.encode(texts, blocking=False, is_tokenized=not isinstance(texts[0], str))
         return int(self._client.request_id)
 
     def receive(self, timeout: float) -> Reply | None:
@@ -123,6 +134,18 @@ class Connection:
     def close(self) -> None:
         """Drop the connection, with whatever was under way."""
         self._client.close()
+
+
+def as_text(words: Sequence[str]) -> str:
+    """Join words so that the server finds the same words again, and one sentence.
+
+    It takes ``a ||| b`` for a pair. Punctuation is split off in any case, so ``| | |`` gives
+    the same pieces.
+
+    >>> as_text(["this", "|||", "that", "||||"])
+    'this | | | that ||||'
+    """
+    return " ".join("| | |" if word == "|||" else word for word in words)
 
 
 def _milliseconds(seconds: float) -> int:

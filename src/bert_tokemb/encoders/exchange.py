@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ServerError
 from .address import Address
-from .client import BadReplyError, Connection, Reply
+from .client import BadReplyError, Connection, Reply, Text
 from .contact import check_unchanged
 
 __all__ = ["Exchange", "Request"]
@@ -35,7 +35,7 @@ _NAMED = 8  # runs of lines that an error message names
 class Request:
     """Sentences sent together, and the reply once it has come."""
 
-    texts: list[str]
+    texts: Sequence[Text]
     lines: Sequence[int]
     """The line of the input that each text comes from; none for the first question."""
     attempts: int
@@ -73,7 +73,7 @@ class Exchange:
         self._clock = 0.0  # since when nothing has come
 
     def send(
-        self, texts: list[str], lines: Sequence[int] = (), *, attempts: int | None = None
+        self, texts: Sequence[Text], lines: Sequence[int] = (), *, attempts: int | None = None
     ) -> Request:
         """Send sentences, and return at once."""
         request = Request(texts, lines, self._attempts if attempts is None else attempts)
@@ -222,7 +222,7 @@ def _listens(address: Address, timeout: float) -> bool:
     return True
 
 
-def _answers(connection: Connection, text: str, timeout: float) -> bool:
+def _answers(connection: Connection, text: Text, timeout: float) -> bool:
     connection.send([text])
     try:
         return connection.receive(timeout) is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,9 +17,22 @@ from ..errors import ModelError, SentenceTooLongError, UsageError
 from ..model.engine import Device, Engine, Precision
 from ..model.pieces import PieceTokenizer
 from ..model.source import DEFAULT_MODEL, load_model
-from ..types import Budget, Encoded, Prepared, Sentence
+from ..types import (
+    Budget,
+    Encoded,
+    FloatArray,
+    IntArray,
+    LongSentencesAre,
+    Prepared,
+    Sentence,
+)
+from ..windows import Window, windows_of
+from .joining import joined
 
 __all__ = ["LocalEncoder", "open_local"]
+
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 _SPECIAL = 2
 """``[CLS]`` and ``[SEP]``."""
@@ -33,6 +47,7 @@ def open_local(
     precision: Precision = "fp32",
     threads: int | None = None,
     cased: bool | None = None,
+    long_sentences: LongSentencesAre = "window",
 ) -> LocalEncoder:
     """Load a model, and return an encoder that computes with it.
 
@@ -45,6 +60,7 @@ def open_local(
         precision: The same.
         threads: The same.
         cased: See :func:`bert_tokemb.model.source.load_model`.
+        long_sentences: See :class:`LocalEncoder`.
 
     Raises:
         UsageError: the model has no such layer, or the like.
@@ -54,7 +70,7 @@ def open_local(
     if len({layer % loaded.config.layers for layer in layers}) < len(layers):
         raise UsageError(f"give each layer once, not {list(layers)}")
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
-    return LocalEncoder(engine, max_seq_len=max_seq_len)
+    return LocalEncoder(engine, max_seq_len=max_seq_len, long_sentences=long_sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,17 @@ class LocalPrepared(Prepared):
     """A sentence with the ids of the pieces of its words."""
 
     pieces: Sequence[tuple[int, ...]]
+    windows: Sequence[Window] = ()
+    """None for a sentence that fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """Something whose vectors are being computed."""
+
+    futures: Sequence[Future[Any]]
+    result: Callable[[], Encoded]
+    """Waits for all of them."""
 
 
 class LocalEncoder:
@@ -71,12 +98,19 @@ class LocalEncoder:
         engine: Computes. As many batches are computed at a time as it has threads.
         max_seq_len: The most pieces of a sentence, ``[CLS]`` and ``[SEP]`` included; by default
             what the model takes.
+        long_sentences: What becomes of one that has more: ``window`` or ``error``.
 
     Raises:
         UsageError: the model does not take as many pieces, or not even one would be left.
     """
 
-    def __init__(self, engine: Engine, *, max_seq_len: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_seq_len: int | None = None,
+        long_sentences: LongSentencesAre = "window",
+    ) -> None:
         most = engine.model.config.positions
         self._limit = most if max_seq_len is None else max_seq_len
         if not _SPECIAL < self._limit <= most:
@@ -84,6 +118,7 @@ class LocalEncoder:
                 f"--max-seq-len must be from {_SPECIAL + 1} to the {most} that the model takes, "
                 f"not {self._limit}"
             )
+        self._in_windows = long_sentences == "window"
         self._engine = engine
         self._tokenizer = PieceTokenizer(engine.model.vocabulary)
         self._pool = ThreadPoolExecutor(engine.threads, thread_name_prefix="engine")
@@ -104,16 +139,19 @@ class LocalEncoder:
         return self._engine.budget
 
     def prepare(self, sentence: Sentence) -> LocalPrepared:
-        """Split the words into pieces.
+        """Split the words into pieces, and these into windows where they are too many.
 
         Raises:
-            SentenceTooLongError: there are more than the model takes, or the caller allows.
+            SentenceTooLongError: there are too many, and windows are not wanted.
         """
         pieces = list(map(self._tokenizer.split, sentence.words))
         length = sum(map(len, pieces)) + _SPECIAL
-        if length > self._limit:
+        if length <= self._limit:
+            return LocalPrepared(sentence, length, pieces)
+        if not self._in_windows:
             raise self._too_long(sentence, length)
-        return LocalPrepared(sentence, length, pieces)
+        windows = windows_of([len(own) for own in pieces], self._limit - _SPECIAL)
+        return LocalPrepared(sentence, length, pieces, windows)
 
     def encode(self, batches: Iterable[Sequence[LocalPrepared]]) -> Iterator[Encoded]:
         """Yield the vectors of each batch, while the next are computed by other threads.
@@ -123,18 +161,19 @@ class LocalEncoder:
         """
         # Enough that no thread waits while the caller reads a stretch of the text.
         ahead = 2 * self._engine.threads + 8
-        under_way: deque[Future[Encoded]] = deque()
+        under_way: deque[_UnderWay] = deque()
         try:
             for batch in batches:
-                under_way.append(self._submit(batch))
-                if len(under_way) > ahead:
+                under_way.extend(self._begin(batch))
+                while sum(len(one.futures) for one in under_way) > ahead:
                     # No name here holds a result while the caller works.
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
         finally:
-            for future in under_way:
-                future.cancel()
+            for one in under_way:
+                for future in one.futures:
+                    future.cancel()
 
     def __str__(self) -> str:
         engine = self._engine
@@ -155,9 +194,28 @@ class LocalEncoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _submit(self, batch: Sequence[LocalPrepared]) -> Future[Encoded]:
+    def _begin(self, batch: Sequence[LocalPrepared]) -> Iterator[_UnderWay]:
+        if short := [prepared for prepared in batch if not prepared.windows]:
+            future = self._submit(self._encode, short)
+            yield _UnderWay([future], future.result)
+        for prepared in batch:
+            if prepared.windows:
+                yield self._begin_long(prepared)
+
+    def _begin_long(self, prepared: LocalPrepared) -> _UnderWay:
+        """Compute windows, as many at a time as the engine likes."""
+        ids = list(chain.from_iterable(prepared.pieces))
+        rows = [ids[window.start : window.end] for window in prepared.windows]
+        together = max(1, self.budget.pieces // self._limit)
+        futures = [
+            self._submit(self._compute, rows[i : i + together])
+            for i in range(0, len(rows), together)
+        ]
+        return _UnderWay(futures, partial(self._join, prepared, futures))
+
+    def _submit(self, work: Callable[[Q], R], argument: Q) -> Future[R]:
         try:
-            return self._pool.submit(self._encode, batch)
+            return self._pool.submit(work, argument)
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
@@ -167,24 +225,42 @@ class LocalEncoder:
             ) from error
 
     def _encode(self, batch: Sequence[LocalPrepared]) -> Encoded:
-        unknown = self._tokenizer.unknown
-        b, t = len(batch), max(prepared.length for prepared in batch)
-        ids, mask = np.zeros((2, b, t), np.int32)
-        for row, prepared in enumerate(batch):
-            ids[row, 0] = self._tokenizer.cls
-            ids[row, 1 : prepared.length - 1] = list(chain.from_iterable(prepared.pieces))
-            ids[row, prepared.length - 1] = self._tokenizer.sep
-            mask[row, : prepared.length] = 1
-        vectors = self._engine.run(ids, np.zeros_like(ids), mask)
+        vectors = self._compute([list(chain.from_iterable(one.pieces)) for one in batch])
+        b, t, c = vectors.shape
         words = [w for prepared in batch for w in prepared.pieces]
-        counts = np.fromiter(map(len, words), np.intp, len(words))
+        counts = _lengths(words)
         return Encoded(
             sentences=[prepared.sentence for prepared in batch],
-            vectors=vectors.reshape(b * t, self.width),
+            vectors=vectors.reshape(b * t, c),
             starts=first_rows(counts, [len(prepared.pieces) for prepared in batch], t),
             counts=counts,
-            unknown=np.fromiter((unknown in w for w in words), np.bool_, len(words)),
+            unknown=np.asarray(self._unknown(words), np.bool_),
         )
+
+    def _join(self, prepared: LocalPrepared, futures: Iterable[Future[FloatArray]]) -> Encoded:
+        return joined(
+            prepared.sentence,
+            _lengths(prepared.pieces),
+            self._unknown(prepared.pieces),
+            prepared.windows,
+            chain.from_iterable(future.result() for future in futures),
+            np.empty((prepared.length - _SPECIAL, self.width), self.dtype),
+        )
+
+    def _compute(self, rows: Sequence[Sequence[int]]) -> FloatArray:
+        """Return ``(b, t, c)`` vectors for ``b`` rows of ids, with special pieces around them."""
+        b, t = len(rows), max(map(len, rows)) + _SPECIAL
+        ids, mask = np.zeros((2, b, t), np.int32)
+        for i, row in enumerate(rows):
+            end = len(row) + 1
+            ids[i, 0] = self._tokenizer.cls
+            ids[i, 1:end] = row
+            ids[i, end] = self._tokenizer.sep
+            mask[i, : end + 1] = 1
+        return self._engine.run(ids, np.zeros_like(ids), mask)
+
+    def _unknown(self, words: Iterable[Sequence[int]]) -> list[bool]:
+        return [self._tokenizer.unknown in word for word in words]
 
     def _too_long(self, sentence: Sentence, length: int) -> SentenceTooLongError:
         most, n = self._engine.model.config.positions, len(sentence.words)
@@ -198,3 +274,7 @@ class LocalEncoder:
             f"pieces, more than the {self._limit - _SPECIAL} that {limit} beside [CLS] and [SEP]; "
             f"{remedy}"
         )
+
+
+def _lengths(words: Sequence[Sequence[int]]) -> IntArray:
+    return np.fromiter(map(len, words), np.intp, len(words))

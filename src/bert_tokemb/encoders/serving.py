@@ -11,19 +11,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
+from sys import maxsize
 from typing import Any
 
 import numpy as np
 
 from ..alignment import align, align_closely, first_rows, spell, unknown_words
 from ..errors import SentenceTooLongError
-from ..types import Budget, Encoded, Prepared, Sentence
+from ..types import Budget, Encoded, LongSentencesAre, Prepared, Sentence
 from ..wordpiece import basic_tokens
 from .address import Address
-from .client import Reply
+from .client import Reply, as_text
 from .contact import first_contact
 from .exchange import HARMLESS, Exchange, Request
+from .long_sentences import LongSentences, estimate
 
 __all__ = ["Address", "ServingEncoder"]
 
@@ -45,6 +48,17 @@ class ServingPrepared(Prepared):
     tokens: Sequence[Sequence[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A batch that was sent."""
+
+    batch: Sequence[ServingPrepared]
+    request: Request | None
+    """None when nothing of it can be sent as it is."""
+    long: list[ServingPrepared]
+    """Sentences that are known to be too long."""
+
+
 class ServingEncoder:
     """An encoder that asks a bert-serving-server; use it as a context manager.
 
@@ -52,6 +66,7 @@ class ServingEncoder:
         address: Where the server listens.
         timeout: Seconds that one request may take before it is sent again.
         retries: How many times it is sent again.
+        long_sentences: What becomes of one that the server would cut: ``window`` or ``error``.
 
     Raises:
         ValueError: the time-out is no positive number, or the retries are negative.
@@ -59,7 +74,14 @@ class ServingEncoder:
             ``-pooling_strategy NONE -show_tokens_to_client``.
     """
 
-    def __init__(self, address: Address, *, timeout: float = 60.0, retries: int = 3) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float = 60.0,
+        retries: int = 3,
+        long_sentences: LongSentencesAre = "window",
+    ) -> None:
         if not 0 < timeout < inf or retries < 0:
             raise ValueError(f"timeout {timeout} and retries {retries} cannot be meant")
         self._address = address
@@ -76,13 +98,25 @@ class ServingEncoder:
         self._do_lower_case = bool(self._config.get("do_lower_case", True))
         fixed = self._config.get("max_seq_len")
         self._fixed_length = int(fixed) if fixed else None
+        # The most pieces of a sentence: known beforehand, or since one was cut.
+        self._limit = self._fixed_length - _SPECIAL if self._fixed_length else maxsize
         # The most pieces that one sentence was ever seen to come back with: no sentence with
         # fewer was cut. `-max_seq_len` is at least 4.
-        self._longest_seen = self._fixed_length - _SPECIAL if self._fixed_length else 2
+        self._longest_seen = self._limit if self._fixed_length else 2
         # One computed and one waiting for each worker, one on its way; but not more replies
         # than may wait in memory.
         workers = int(self._config.get("num_worker", 1))
         self._window = min(2 * workers + 1, _MOST_UNDER_WAY)
+        self._long_sentences: LongSentences | None = None
+        if long_sentences == "window":
+            self._long_sentences = LongSentences(
+                self._exchange,
+                self.budget,
+                self._window,
+                width=self._width,
+                dtype=self._dtype,
+                no_special_token=bool(self._config.get("no_special_token")),
+            )
 
     @property
     def width(self) -> int:
@@ -105,7 +139,8 @@ class ServingEncoder:
         """Split the words into basic tokens, and estimate the number of pieces."""
         lower = self._do_lower_case
         tokens = [basic_tokens(word, lower) for word in sentence.words]
-        return ServingPrepared(sentence, self._fixed_length or _estimate(tokens), tokens)
+        length = self._fixed_length or _SPECIAL + estimate(chain.from_iterable(tokens))
+        return ServingPrepared(sentence, length, tokens)
 
     def encode(self, batches: Iterable[Sequence[ServingPrepared]]) -> Iterator[Encoded]:
         """Yield the vectors of each batch; several requests are under way meanwhile.
@@ -115,14 +150,18 @@ class ServingEncoder:
             ServerError: the server fell silent for good, or answers nonsense.
         """
         todo = iter(batches)
-        window: deque[tuple[Sequence[ServingPrepared], Request]] = deque()
+        window: deque[_UnderWay] = deque()
         while True:
             while len(window) < self._window and (batch := next(todo, None)) is not None:
-                window.append((batch, self._send(batch)))
+                window.append(self._send(batch))
             if not window:
                 return
+            first = window.popleft()
             # No name here holds a reply while the caller works: each is some megabytes.
-            yield self._receive(*window.popleft())
+            if first.request:
+                yield self._receive(first, first.request)
+            for prepared in first.long:
+                yield self._encode_long(prepared)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -134,31 +173,49 @@ class ServingEncoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(self, batch: Sequence[ServingPrepared]) -> Request:
-        texts = [_as_text(prepared.sentence.words) for prepared in batch]
-        return self._exchange.send(texts, [prepared.sentence.line for prepared in batch])
+    def _send(self, batch: Sequence[ServingPrepared]) -> _UnderWay:
+        long = [prepared for prepared in batch if self._is_surely_long(prepared)]
+        short = [prepared for prepared in batch if prepared not in long] if long else batch
+        if not short:
+            return _UnderWay(short, None, long)
+        texts = [as_text(prepared.sentence.words) for prepared in short]
+        lines = [prepared.sentence.line for prepared in short]
+        return _UnderWay(short, self._exchange.send(texts, lines), long)
 
-    def _receive(self, batch: Sequence[ServingPrepared], request: Request) -> Encoded:
-        return self._decode(batch, self._exchange.wait(request))
+    def _is_surely_long(self, prepared: ServingPrepared) -> bool:
+        # The latter takes its time.
+        return (
+            sum(map(len, prepared.tokens)) > self._limit and _least_pieces(prepared) > self._limit
+        )
 
-    def _decode(self, batch: Sequence[ServingPrepared], reply: Reply) -> Encoded:
-        """Tell which of the reply's vectors belong to which word."""
+    def _receive(self, sent: _UnderWay, request: Request) -> Encoded:
+        reply = self._exchange.wait(request)
+        self._longest_seen = max(self._longest_seen, max(map(len, reply.pieces)) - _SPECIAL)
+        return self._decode(sent, reply)
+
+    def _decode(self, sent: _UnderWay, reply: Reply) -> Encoded:
+        """Tell which of the reply's vectors belong to which word, and which sentences were cut."""
         b, t, c = reply.vectors.shape
         counts: list[int] = []
         unknown: list[bool] = []
+        words: list[int] = []
+        sentences: list[Sentence] = []
         inexact = 0
-        self._longest_seen = max(self._longest_seen, max(map(len, reply.pieces)) - _SPECIAL)
-        for prepared, pieces in zip(batch, reply.pieces, strict=True):
-            own = pieces[1:-1]
+        for prepared, pieces in zip(sent.batch, reply.pieces, strict=True):
+            own, exact = pieces[1:-1], True
             aligned = align(prepared.tokens, own)
             if aligned is None:
                 aligned, exact = self._align_by_asking(prepared, own)
-                inexact += not exact
+            if aligned is None:
+                sent.long.append(prepared)
+                words.append(0)
+                continue
+            sentences.append(prepared.sentence)
+            words.append(len(aligned))
             counts += aligned
             unknown += unknown_words(own, aligned)
-        sentences = [prepared.sentence for prepared in batch]
+            inexact += not exact
         pieces_of_words = np.array(counts, np.intp)
-        words = [len(sentence.words) for sentence in sentences]
         return Encoded(
             sentences=sentences,
             vectors=reply.vectors.reshape(b * t, c),
@@ -170,7 +227,7 @@ class ServingEncoder:
 
     def _align_by_asking(
         self, prepared: ServingPrepared, pieces: Sequence[str]
-    ) -> tuple[list[int], bool]:
+    ) -> tuple[list[int] | None, bool]:
         """Align a sentence whose pieces do not spell our tokens, or find that it was cut.
 
         Either the server cut it, or its characters differ from ours, since its Python has
@@ -178,17 +235,18 @@ class ServingEncoder:
         server is asked for the words that can differ, alone.
 
         Returns:
-            The pieces of each word, and whether they are known rather than guessed.
+            The pieces of each word, or None for a sentence that was cut; and whether they are
+            known rather than guessed.
         """
         sentence = prepared.sentence
         may_be_cut = len(pieces) >= self._longest_seen
         if may_be_cut and len(pieces) < _least_pieces(prepared):
-            raise self._too_long(prepared, pieces)
+            return self._note_cut(len(pieces))
         doubtful = [j for j, word in enumerate(sentence.words) if not word.isascii()]
-        texts = [_as_text([sentence.words[j]]) for j in doubtful]
+        texts = [as_text([sentence.words[j]]) for j in doubtful]
         if may_be_cut:
             # With something behind it, it comes back longer wherever the limit allows that.
-            texts.append(_as_text([*sentence.words, HARMLESS]))
+            texts.append(as_text([*sentence.words, HARMLESS]))
         answers = self._ask(texts, sentence.line)
         alone = dict(zip(doubtful, answers, strict=False))
         tokens = [spell(alone[j]) if j in alone else own for j, own in enumerate(prepared.tokens)]
@@ -197,7 +255,7 @@ class ServingEncoder:
         if len(pieces) >= self._longest_seen and (
             counts is None or any(len(own) >= len(pieces) for own in alone.values())
         ):
-            raise self._too_long(prepared, pieces)
+            return self._note_cut(len(pieces))
         if counts is None:
             return align_closely(prepared.tokens, pieces), False
         return counts, True
@@ -213,30 +271,27 @@ class ServingEncoder:
         self._longest_seen = max([self._longest_seen, *map(len, answers)])
         return answers
 
-    def _too_long(self, prepared: ServingPrepared, pieces: Sequence[str]) -> SentenceTooLongError:
+    def _note_cut(self, limit: int) -> tuple[None, bool]:
+        self._limit = limit
+        return None, True
+
+    def _encode_long(self, prepared: ServingPrepared) -> Encoded:
+        if self._long_sentences is None:
+            raise self._too_long(prepared, self._limit)
+        return self._long_sentences.encode(prepared.sentence, prepared.tokens, self._limit)
+
+    def _too_long(self, prepared: ServingPrepared, limit: int) -> SentenceTooLongError:
         line, n = prepared.sentence.line, len(prepared.sentence.words)
         if self._fixed_length:
-            limit = f"-max_seq_len {self._fixed_length} less [CLS] and [SEP]"
+            whose = f"-max_seq_len {self._fixed_length} less [CLS] and [SEP]"
             remedy = "start the server with a larger -max_seq_len, or split the line"
         else:
-            limit = "the model's own limit less [CLS] and [SEP]"
+            whose = "the model's own limit less [CLS] and [SEP]"
             remedy = "split the line"
         return SentenceTooLongError(
-            f"line {line}, of {n} word{'s' * (n != 1)}, has more than the {len(pieces)} word "
-            f"pieces that the server takes ({limit}); {remedy}"
+            f"line {line}, of {n} word{'s' * (n != 1)}, has more than the {limit} word "
+            f"pieces that the server takes ({whose}); {remedy}"
         )
-
-
-def _as_text(words: Sequence[str]) -> str:
-    """Join words so that the server finds the same words again, and one sentence.
-
-    It takes ``a ||| b`` for a pair. Punctuation is split off in any case, so ``| | |`` gives
-    the same pieces.
-
-    >>> _as_text(["this", "|||", "that", "||||"])
-    'this | | | that ||||'
-    """
-    return " ".join("| | |" if word == "|||" else word for word in words)
 
 
 def _least_pieces(prepared: ServingPrepared) -> int:
@@ -251,12 +306,3 @@ def _least_pieces(prepared: ServingPrepared) -> int:
         for word, tokens in zip(prepared.sentence.words, prepared.tokens, strict=True)
         if word.isascii() or not any(category(char).startswith("C") for char in word)
     )
-
-
-def _estimate(tokens: Iterable[Sequence[str]]) -> int:
-    """Guess a sentence's pieces without the vocabulary.
-
-    Fitted to bert-base-uncased's vocabulary and English web text, where tokens of up to 6
-    characters have 1.0 to 1.1 pieces on average, of 12 characters 1.6.
-    """
-    return _SPECIAL + sum(1 + max(0, len(token) - 6) // 6 for word in tokens for token in word)
