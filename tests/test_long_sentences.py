@@ -123,6 +123,16 @@ def test_ten_thousand_words_a_line(encoders: list[tuple[ServingEncoder, LocalEnc
         assert_same(served, computed, 2e-5)
 
 
+def test_characters_that_the_server_does_not_know(server_none: GenuineServer) -> None:
+    """It deletes them, and what it makes of their words is known when it has been asked."""
+    line = "a b " * 40 + "hank\U0001fac2cs hello " * 3
+    counts = Counts()
+    with ServingEncoder(server_none.address) as encoder:
+        odd, plain = embed([line, line.replace("\U0001fac2", "")], encoder, counts=counts)
+    assert_same([odd], [plain], 2e-5)
+    assert counts.windowed_sentences == 2
+
+
 @pytest.mark.parametrize("options", [(), ("-no_special_token",), ("-cased_tokenization",)])
 def test_our_server_gives_the_same(options: tuple[str, ...], uncased_model: Path) -> None:
     flags = ("-model_dir", uncased_model, "-pooling_strategy", "NONE", "-show_tokens_to_client")

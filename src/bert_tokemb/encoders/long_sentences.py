@@ -90,15 +90,14 @@ class LongSentences:
             asked = list(islice(_drain(chunks), self._most * self._budget.sentences))
             texts = [as_text(sentence.words[start:end]) for start, end in asked]
             for (start, end), own in zip(asked, self._pieces(texts, sentence.line), strict=True):
-                # As many as the server takes may not have been all.
-                counts = align(tokens[start:end], own) if len(own) < limit else None
+                counts = align(tokens[start:end], own)
                 if counts is not None:
                     rest = iter(own)
                     pieces[start:end] = [list(islice(rest, count)) for count in counts]
                 elif end - start > 1:
                     middle = (start + end) // 2
                     chunks.extend([(start, middle), (middle, end)])
-                elif len(own) < limit:
+                elif len(own) < limit:  # a word whose characters are others to the server
                     pieces[start] = own
                 else:
                     pieces[start] = self._learn_long_word(tokens[start], sentence.line, limit)
