@@ -73,7 +73,7 @@ def test_counts_of_all_cases_together(
         ]
         encoded = next(iter(encoder.encode([prepared])))
         assert encoded.counts.tolist() == [n for case in cases for n in case.counts]
-        assert encoded.inexact == 0
+        assert not encoded.inexact
         arrays = list(embed([" ".join(case.words) for case in cases], encoder, counts=counts))
     assert [len(array) for array in arrays] == [len(case.words) for case in cases]
     assert counts.empty_words == sum(not own for case in cases for own in case.pieces)
@@ -121,7 +121,7 @@ def test_any_characters_at_all(
         encoded = list(encoder.encode(batches))
     assert [n for one in encoded for n in one.counts.tolist()] == list(map(len, alone))
     assert [u for one in encoded for u in one.unknown] == ["[UNK]" in own for own in alone]
-    assert sum(one.inexact for one in encoded) == 0
+    assert not any(one.inexact for one in encoded)
 
 
 # --- The same vectors as the seed's method, with a real model ---------------------------------

@@ -42,7 +42,7 @@ LEVELS = [
     {"model.tokenizer"},
     {"wordpiece", "model.config"},
     {"model.json_file"},
-    {"types", "errors", "interruption", "cpus", "wording"},
+    {"types", "errors", "interruption", "cpus", "windows", "wording"},
     {"encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
     {"commands.__init__", "serve.__init__"},
 ]

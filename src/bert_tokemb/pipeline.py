@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal
 
 import numpy as np
 
 from .batching import Shelf, cut_into_batches, read_ahead
 from .errors import OddWordError, StrategyError
 from .strategies import WordFunction, load_strategy
-from .types import Counts, Embedded, Encoded, Encoder, FloatArray, P, Strategy
+from .types import Counts, Embedded, Encoded, Encoder, FloatArray, P, Remarks, Strategy
 
-__all__ = ["LOOK_AHEAD", "embed", "embed_lines"]
+__all__ = ["LOOK_AHEAD", "Pipeline", "Stretch", "embed"]
 
 LOOK_AHEAD = 32 << 20
 """Bytes of results for which the text is read ahead."""
@@ -54,57 +55,99 @@ def embed(
         OddWordError: under ``strict``, at the first such word of a stretch of lines.
         TokembError: whatever the encoder, the strategy or the reader of ``sentences`` meets.
     """
-    for one in embed_lines(
-        sentences,
-        encoder,
-        strategy,
-        blank_lines=blank_lines,
-        strict=strict,
-        counts=counts,
-        look_ahead=look_ahead,
-    ):
-        yield one.array
-
-
-def embed_lines(
-    sentences: Iterable[str],
-    encoder: Encoder[P],
-    strategy: str | Strategy | WordFunction = "avg",
-    *,
-    blank_lines: Literal["keep", "skip"] = "keep",
-    strict: bool = False,
-    counts: Counts | None = None,
-    look_ahead: int = LOOK_AHEAD,
-) -> Iterator[Embedded]:
-    """Yield what :func:`embed` yields, together with lines and words."""
     if isinstance(sentences, str):
         raise TypeError("sentences is a string: give an iterable of lines")
     if blank_lines not in ("keep", "skip"):
         raise ValueError(f"blank_lines is {blank_lines!r}: give 'keep' or 'skip'")
-    merging = load_strategy(strategy)
-    counts = Counts() if counts is None else counts
-    blank = np.zeros((0, encoder.width), encoder.dtype) if blank_lines == "keep" else None
-    shelves: deque[Shelf] = deque()
+    pipeline = Pipeline(
+        encoder,
+        load_strategy(strategy),
+        keep_blank_lines=blank_lines == "keep",
+        strict=strict,
+        look_ahead=look_ahead,
+    )
+    for stretch in pipeline.stretches(sentences, Counts() if counts is None else counts):
+        for one in stretch.sentences:
+            yield one.array
 
-    def batches() -> Iterator[Sequence[P]]:
-        bytes_per_word = encoder.width * encoder.dtype.itemsize
-        for shelf, prepared in read_ahead(sentences, encoder.prepare, bytes_per_word, look_ahead):
-            shelves.append(shelf)
-            yield from cut_into_batches(prepared, encoder.budget)
 
-    def finished() -> Iterator[Embedded]:
-        while shelves and shelves[0].complete:
-            if strict:
-                _refuse_odd_words(shelves[0])
-            yield from _clear(shelves.popleft(), counts, blank)
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive lines that were read ahead together.
 
-    for encoded in encoder.encode(batches()):
-        merged = merging.merge(encoded.vectors, encoded.starts, encoded.counts)
-        _check(merged, encoded)
-        _put(shelves[0], encoded, merged)
-        del encoded, merged  # before the next are made
+    What is embedded of them, and what is written, does not depend on what came before.
+    """
+
+    sentences: Iterator[Embedded]
+    """To be looked at before the next stretch is asked for."""
+    mark: Any
+    """What was to be known of the text's state behind the last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(Generic[P]):
+    """From lines to arrays; see :func:`embed`."""
+
+    encoder: Encoder[P]
+    strategy: Strategy
+    keep_blank_lines: bool = True
+    strict: bool = False
+    look_ahead: int = LOOK_AHEAD
+
+    def stretches(
+        self,
+        lines: Iterable[str],
+        counts: Counts,
+        *,
+        first_line: int = 1,
+        mark: Callable[[], Any] = lambda: None,
+    ) -> Iterator[Stretch]:
+        """Yield the sentences of the text, a stretch at a time.
+
+        Args:
+            lines: Of the text.
+            counts: Counts up what has been yielded.
+            first_line: The number of the first one.
+            mark: Called each time a stretch of lines has been read.
+        """
+        shelves: deque[Shelf] = deque()
+
+        def batches() -> Iterator[Sequence[P]]:
+            bytes_per_word = self.encoder.width * self.encoder.dtype.itemsize
+            numbered = enumerate(lines, first_line)
+            for shelf, prepared in read_ahead(
+                numbered, self.encoder.prepare, bytes_per_word, self.look_ahead, mark
+            ):
+                shelves.append(shelf)
+                yield from cut_into_batches(prepared, self.encoder.budget)
+
+        def finished() -> Iterator[Stretch]:
+            while shelves and shelves[0].complete:
+                shelf = shelves.popleft()
+                if self.strict:
+                    _refuse_odd_words(shelf)
+                yield Stretch(self._clear(shelf, counts), shelf.mark)
+
+        for encoded in self.encoder.encode(batches()):
+            merged = self.strategy.merge(encoded.vectors, encoded.starts, encoded.counts)
+            _check(merged, encoded)
+            _put(shelves[0], encoded, merged)
+            del encoded, merged  # before the next are made
+            yield from finished()
         yield from finished()
-    yield from finished()
+
+    def _clear(self, shelf: Shelf, counts: Counts) -> Iterator[Embedded]:
+        """Yield the sentences of a complete shelf, and the blank lines among them if wanted."""
+        blank = np.zeros((0, self.encoder.width), self.encoder.dtype)
+        for line in range(shelf.first_line, shelf.last_line + 1):
+            one = shelf.take(line)
+            if one is None and not self.keep_blank_lines:
+                counts.lines += 1
+                counts.blank_lines += 1
+                continue
+            one = one or Embedded(line, (), blank.copy())
+            counts.see(one)
+            yield one
 
 
 def _check(merged: FloatArray, encoded: Encoded) -> None:
@@ -118,48 +161,33 @@ def _check(merged: FloatArray, encoded: Encoded) -> None:
 
 
 def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:
-    """Cut a batch's words into sentences, and count what is worth telling."""
+    """Cut a batch's words into sentences."""
     empty = encoded.counts == 0
     odd = encoded.unknown | empty
     start = 0
     for sentence in encoded.sentences:
         end = start + len(sentence.words)
-        shelf.arrays[sentence.line] = merged[start:end]
-        shelf.words[sentence.line] = sentence.words
-        if odd[start:end].any():
-            j = int(odd[start:end].argmax())
-            shelf.odd_words[sentence.line] = (sentence.words[j], bool(empty[start + j]))
+        remarks = None
+        inexact = sentence.line in encoded.inexact
+        if inexact or encoded.windowed or odd[start:end].any():
+            remarks = Remarks(
+                encoded.unknown[start:end].nonzero()[0].tolist(),
+                empty[start:end].nonzero()[0].tolist(),
+                inexact,
+                encoded.windowed,
+            )
+        one = Embedded(sentence.line, sentence.words, merged[start:end], remarks)
+        shelf.done[sentence.line] = one
         start = end
-    shelf.counts.add(
-        Counts(
-            words=start,
-            unknown_words=int(encoded.unknown.sum()),
-            empty_words=int(empty.sum()),
-            inexact_sentences=encoded.inexact,
-            windowed_sentences=encoded.windowed,
-        )
-    )
-
-
-def _clear(shelf: Shelf, counts: Counts, blank: FloatArray | None) -> Iterator[Embedded]:
-    """Yield the sentences of a complete shelf, and ``blank`` for each blank line unless None."""
-    counts.add(shelf.counts)
-    for line in range(shelf.first_line, shelf.last_line + 1):
-        array = shelf.arrays.pop(line, None)
-        counts.lines += 1
-        if array is None:
-            counts.blank_lines += 1
-            if blank is None:
-                continue
-            array = blank.copy()
-        counts.sentences += 1
-        yield Embedded(line, shelf.words.pop(line, ()), array)
 
 
 def _refuse_odd_words(shelf: Shelf) -> None:
-    if shelf.odd_words:
-        line, (word, empty) = min(shelf.odd_words.items())
-        what = "has no word pieces, BERT deletes all its characters" if empty else "is unknown"
-        raise OddWordError(
-            f"line {line}: the word {word!r} {what}; change it, or run without --strict"
-        )
+    for line, one in sorted(shelf.done.items()):
+        if one.remarks and (odd := [*one.remarks.unknown, *one.remarks.empty]):
+            word = min(odd)
+            empty = word in one.remarks.empty
+            what = "has no word pieces, BERT deletes all its characters" if empty else "is unknown"
+            raise OddWordError(
+                f"line {line}: the word {one.words[word]!r} {what}; change it, or run without "
+                "--strict"
+            )

@@ -7,8 +7,8 @@ never part of a word. Shapes in docstrings: ``p`` pieces, ``w`` words, ``c`` the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "LongSentencesAre",
     "P",
     "Prepared",
+    "Remarks",
     "Sentence",
     "Strategy",
 ]
@@ -84,10 +85,22 @@ class Encoded:
     """``(w,)``"""
     unknown: BoolArray
     """``(w,)``, true where one of the word's pieces is ``[UNK]``."""
-    inexact: int = 0
-    """How many of the sentences could be aligned only closely."""
-    windowed: int = 0
-    """How many of them were too long for the model, and were encoded in windows."""
+    inexact: Collection[int] = ()
+    """Lines of the sentences that could be aligned only closely."""
+    windowed: bool = False
+    """Whether its one sentence was too long for the model, and was encoded in windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What is worth telling of a sentence."""
+
+    unknown: Sequence[int] = ()
+    """Which of its words are unknown to the model, from 0: one of their pieces is ``[UNK]``."""
+    empty: Sequence[int] = ()
+    """Which have no pieces."""
+    inexact: bool = False
+    windowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +112,13 @@ class Embedded:
     words: Sequence[str]
     array: FloatArray
     """``(n, c)`` for ``n`` words."""
+    remarks: Remarks | None = None
 
     def astype(self, dtype: np.dtype[Any]) -> Embedded:
         """Return it with an array of another type, or as it is."""
         if self.array.dtype == dtype:
             return self
-        return Embedded(self.line, self.words, self.array.astype(dtype))
+        return replace(self, array=self.array.astype(dtype))
 
 
 @dataclass(slots=True)
@@ -123,10 +137,17 @@ class Counts:
     windowed_sentences: int = 0
     """Sentences too long for the model."""
 
-    def add(self, other: Counts) -> None:
-        """Add ``other`` to every count."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def see(self, one: Embedded) -> None:
+        """Count a sentence, or a blank line that is kept."""
+        self.lines += 1
+        self.sentences += 1
+        self.words += len(one.words)
+        self.blank_lines += not one.words
+        if one.remarks:
+            self.unknown_words += len(one.remarks.unknown)
+            self.empty_words += len(one.remarks.empty)
+            self.inexact_sentences += one.remarks.inexact
+            self.windowed_sentences += one.remarks.windowed
 
 
 P = TypeVar("P", bound=Prepared)

@@ -168,7 +168,7 @@ def _embed(
 
         from ..encoders.choice import choose_encoder
         from ..outputs.formats import open_output
-        from ..pipeline import embed_lines
+        from ..pipeline import Pipeline
         from ..progress import Progress, summary
         from ..reading import TextInput
         from ..strategies import load_strategy
@@ -198,16 +198,15 @@ def _embed(
         ):
             kept = np.dtype(dtype or encoder.dtype)
             output.begin(encoder.width, kept)
-            sentences = embed_lines(
-                text,
+            pipeline = Pipeline(
                 progress.watch(encoder),
                 merging,
-                blank_lines=blank_lines,
+                keep_blank_lines=blank_lines == "keep",
                 strict=strict,
-                counts=counts,
             )
-            for sentence in sentences:
-                output.write(sentence.astype(kept))
+            for stretch in pipeline.stretches(text, counts):
+                for sentence in stretch.sentences:
+                    output.write(sentence.astype(kept))
         ignore_signals()
         if not quiet:
             tell(summary(text, counts, output.name, output.size, time.monotonic() - begin))

@@ -41,5 +41,5 @@ def joined(
         starts=np.cumsum(counts) - counts,
         counts=counts,
         unknown=np.asarray(unknown, np.bool_),
-        windowed=1,
+        windowed=True,
     )

@@ -200,7 +200,7 @@ class ServingEncoder:
         unknown: list[bool] = []
         words: list[int] = []
         sentences: list[Sentence] = []
-        inexact = 0
+        inexact: list[int] = []
         for prepared, pieces in zip(sent.batch, reply.pieces, strict=True):
             own, exact = pieces[1:-1], True
             aligned = align(prepared.tokens, own)
@@ -214,7 +214,7 @@ class ServingEncoder:
             words.append(len(aligned))
             counts += aligned
             unknown += unknown_words(own, aligned)
-            inexact += not exact
+            inexact += [] if exact else [prepared.sentence.line]
         pieces_of_words = np.array(counts, np.intp)
         return Encoded(
             sentences=sentences,
