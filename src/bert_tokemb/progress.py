@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic
 
 import numpy as np
@@ -45,6 +45,10 @@ class Progress:
         it has been encoded.
         """
         return encoder if self._bar.disable else _Watched(encoder, self)
+
+    def reach(self, size: int) -> None:
+        """Show that so many bytes of the text are done, some of them by an earlier run."""
+        self._bar.update(max(0, size - self._bar.n))
 
     def see(self, encoded: Encoded) -> Encoded:
         """Count a batch, and pass it on."""
@@ -88,6 +92,10 @@ class _Watched(Generic[P]):
     def budget(self) -> Budget:
         return self._encoder.budget
 
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self._encoder.identity
+
     def prepare(self, sentence: Sentence) -> P:
         return self._encoder.prepare(sentence)
 
@@ -95,17 +103,37 @@ class _Watched(Generic[P]):
         return map(self._progress.see, self._encoder.encode(batches))
 
 
-def summary(text: TextInput, counts: Counts, output: str, size: int, seconds: float) -> str:
-    """Return the line that is told at the end."""
+def summary(
+    text: TextInput,
+    counts: Counts,
+    output: str,
+    size: int,
+    seconds: float,
+    *,
+    before: Counts | None = None,
+) -> str:
+    """Return the line that is told at the end.
+
+    Args:
+        text: What was embedded.
+        counts: Of all of it.
+        output: Where it went.
+        size: Bytes of the result.
+        seconds: What it took.
+        before: What of it an earlier run had done.
+    """
+    before = before or Counts()
     if not counts.lines:
         return f"{text.name} is empty: wrote an empty list to {output}"
     told = (
         f"{count_of(counts.sentences, 'sentence')}, {count_of(counts.words, 'word')} -> {output} "
-        f"({bytes_of(size)}) in {seconds:.1f} s, {counts.words / seconds:,.0f} words/s"
+        f"({bytes_of(size)}) in {seconds:.1f} s, "
+        f"{(counts.words - before.words) / seconds:,.0f} words/s"
     )
     noted = [
         count_of(number, what)
         for number, what in (
+            (before.sentences, "sentence taken over|sentences taken over"),
             (counts.blank_lines, "blank line"),
             (counts.unknown_words, "unknown word"),
             (counts.empty_words, "word without pieces|words without pieces"),

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from .compression import of_file, open_input
 from .errors import InputError
 
-__all__ = ["TextInput"]
+__all__ = ["Bookmark", "TextInput"]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """How far a text was read, and what was read."""
+
+    lines: int
+    bytes: int
+    """Of what came out of it, if it was compressed."""
+    digest: str
+    """Of these bytes: 128 bits of BLAKE2b."""
 
 
 class TextInput:
@@ -40,21 +57,20 @@ class TextInput:
         self._damage = opened.damage
         self.size = opened.size
         """Bytes in all, or None for what is no regular file, or compressed."""
+        self.can_be_read_again = name != "-" and Path(name).is_file()
+        self._lines = self._bytes = 0
+        self._hash = hashlib.blake2b(digest_size=16)
 
     def __iter__(self) -> Iterator[str]:
-        number = offset = 0
         while True:
-            try:
+            with self._telling():
                 line = self._file.readline()
-            except OSError as error:
-                raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
-            except self._damage as error:
-                raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
             if not line:
                 return
-            number += 1
-            start, offset = offset, offset + len(line)
-            if number == 1:
+            self._lines += 1
+            start, self._bytes = self._bytes, self._bytes + len(line)
+            self._hash.update(line)
+            if self._lines == 1:
                 line, start = _without_mark(line, start)
                 if not line:
                     return
@@ -62,9 +78,40 @@ class TextInput:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{self.name} is not UTF-8: line {number}, byte offset {start + error.start} "
-                    f"({error.reason}); convert it first, for example with iconv"
+                    f"{self.name} is not UTF-8: line {self._lines}, byte offset "
+                    f"{start + error.start} ({error.reason}); convert it first, for example with "
+                    "iconv"
                 ) from error
+
+    def bookmark(self) -> Bookmark:
+        """Tell how far it was read."""
+        return Bookmark(self._lines, self._bytes, self._hash.hexdigest())
+
+    def skip_to(self, bookmark: Bookmark) -> bool:
+        """Go on behind what was read once; False when it is not the same any more."""
+        left = bookmark.bytes
+        with self._telling():
+            while left and (read := self._file.read(min(left, _CHUNK))):
+                self._hash.update(read)
+                left -= len(read)
+        self._lines, self._bytes = bookmark.lines, bookmark.bytes - left
+        return self.bookmark() == bookmark
+
+    def rewind(self) -> None:
+        """Go back to the beginning of what can be read again."""
+        with self._telling():
+            self._file.seek(0)
+        self._lines = self._bytes = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
+        except self._damage as error:
+            raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
 
     def __enter__(self) -> TextInput:
         return self

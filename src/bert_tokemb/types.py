@@ -7,7 +7,7 @@ never part of a word. Shapes in docstrings: ``p`` pieces, ``w`` words, ``c`` the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -167,6 +167,14 @@ class Encoder(Protocol[P]):
     @property
     def budget(self) -> Budget:
         """The batches it likes."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its vectors, in values that JSON has.
+
+        Under ``vectors``, some numbers of what it gives for a short sentence; they differ a
+        little from one machine to another, and more from one model to another.
+        """
 
     def prepare(self, sentence: Sentence) -> P:
         """Split the words as far as is possible before encoding, and tell the length."""

@@ -6,7 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,6 +121,10 @@ _FOR_SERVER = ("timeout", "retries")
     "--strict/--no-strict",
     help="Refuse unknown words and words without pieces, instead of counting them.",
 )
+@option(
+    "--restart/--no-restart",
+    help="Begin anew where an interrupted run would be continued.",
+)
 @option("--quiet/--no-quiet", help="Tell nothing but errors.")
 @option("--default-server", callback=address, default="localhost", hidden=True)
 def embed(**options: Any) -> Callable[[], None]:
@@ -158,6 +165,7 @@ def _embed(
     output_format: str | None,
     dtype: str | None,
     strict: bool,
+    restart: bool,
     quiet: bool,
     for_server: Mapping[str, Any],
     for_engine: Mapping[str, Any],
@@ -166,9 +174,11 @@ def _embed(
     with hold_signals():
         import numpy as np
 
+        from ..continuing import Continuation, check_format
         from ..encoders.choice import choose_encoder
-        from ..outputs.formats import open_output
-        from ..pipeline import Pipeline
+        from ..outputs.formats import format_of, open_output
+        from ..outputs.journal import open_journal
+        from ..pipeline import LOOK_AHEAD, Pipeline
         from ..progress import Progress, summary
         from ..reading import TextInput
         from ..strategies import load_strategy
@@ -180,12 +190,20 @@ def _embed(
     if not output_name:
         raise UsageError("--output is empty: give the path of a file, or - for stdout")
     _refuse_same_file(input_name, output_name)
+    kind = format_of(output_name, output_format)
     merging = load_strategy(strategy)
-    counts = Counts()
+    counts, before = Counts(), None
     begin = time.monotonic()
-    with TextInput(input_name) as text:
+    with ExitStack() as closing:
+        text = closing.enter_context(TextInput(input_name))
+        journal = open_journal(output_name)
+        if journal:
+            closing.enter_context(journal)
+            if not restart:
+                check_format(journal, kind)
         with (
-            open_output(output_name, output_format) as output,
+            open_output(output_name, kind) as output,
+            Continuation(text, output, journal).keeping() as run,
             choose_encoder(
                 server,
                 model,
@@ -197,19 +215,43 @@ def _embed(
             Progress(text, quiet=quiet) as progress,
         ):
             kept = np.dtype(dtype or encoder.dtype)
-            output.begin(encoder.width, kept)
+            asked = {
+                "version": version("bert-tokemb"),
+                "format": kind,
+                "dtype": kept.name,
+                "strategy": strategy,
+                "blank_lines": blank_lines,
+                "strict": strict,
+                "long_sentences": for_engine["long_sentences"],
+                **encoder.identity,
+            }
+            before = run.begin(asked, encoder.width, kept, restart=restart)
+            if before:
+                counts = replace(before)
+                progress.reach(text.bookmark().bytes)
+                if not quiet:
+                    tell(f"{PROGRAM}: continuing at sentence {counts.sentences + 1:,}")
             pipeline = Pipeline(
                 progress.watch(encoder),
                 merging,
                 keep_blank_lines=blank_lines == "keep",
                 strict=strict,
+                look_ahead=LOOK_AHEAD,
             )
-            for stretch in pipeline.stretches(text, counts):
+            stretches = pipeline.stretches(
+                text, counts, first_line=counts.lines + 1, mark=text.bookmark
+            )
+            for stretch in stretches:
                 for sentence in stretch.sentences:
                     output.write(sentence.astype(kept))
+                run.note(stretch.mark, counts)
+                progress.reach(stretch.mark.bytes)
         ignore_signals()
+        if journal:
+            journal.done()
         if not quiet:
-            tell(summary(text, counts, output.name, output.size, time.monotonic() - begin))
+            seconds = time.monotonic() - begin
+            tell(summary(text, counts, output.name, output.size, seconds, before=before))
 
 
 def _refuse_same_file(input_name: str, output_name: str) -> None:

@@ -16,7 +16,7 @@ from ..errors import ServerError
 from .address import Address
 from .client import CLIENT_VERSION, BadReplyError, Connection
 
-__all__ = ["check_unchanged", "first_contact", "start_command"]
+__all__ = ["check_unchanged", "first_contact", "identity_of", "start_command"]
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +149,11 @@ def _check_settings(address: Address, config: Mapping[str, Any]) -> None:
             version,
             CLIENT_VERSION,
         )
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide what a server gives."""
+    return {name: config.get(name) for name in _IDENTITY}
 
 
 def check_unchanged(address: Address, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from ..types import (
 )
 from ..windows import Window, windows_of
 from .joining import joined
+from .likeness import some_numbers
 
 __all__ = ["LocalEncoder", "open_local"]
 
@@ -137,6 +139,25 @@ class LocalEncoder:
     def budget(self) -> Budget:
         """What was measured to suit the device."""
         return self._engine.budget
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What was asked of the engine, its vocabulary, and some of its vectors."""
+        engine = self._engine
+        vocabulary = engine.model.vocabulary
+        pieces = "\n".join(vocabulary.ids).encode()
+        row = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
+        return {
+            "encoder": "engine",
+            "layers": list(engine.layers),
+            "max_seq_len": self._limit,
+            "device": engine.device,
+            "precision": engine.precision,
+            "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
+            "do_lower_case": vocabulary.do_lower_case,
+            "strip_accents": vocabulary.strip_accents,
+            "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
+        }
 
     def prepare(self, sentence: Sentence) -> LocalPrepared:
         """Split the words into pieces, and these into windows where they are too many.

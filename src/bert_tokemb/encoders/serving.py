@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -24,8 +24,9 @@ from ..types import Budget, Encoded, LongSentencesAre, Prepared, Sentence
 from ..wordpiece import basic_tokens
 from .address import Address
 from .client import Reply, as_text
-from .contact import first_contact
+from .contact import first_contact, identity_of
 from .exchange import HARMLESS, Exchange, Request
+from .likeness import some_numbers
 from .long_sentences import LongSentences, estimate
 
 __all__ = ["Address", "ServingEncoder"]
@@ -93,6 +94,7 @@ class ServingEncoder:
             # once is enough, nothing was lost by a connection that has just been made.
             example = self._exchange.wait(self._exchange.send([HARMLESS], attempts=1)).vectors
             closing.pop_all()  # all is well: it stays open
+        self._some_numbers = some_numbers(example)
         self._width = int(example.shape[2])
         self._dtype = example.dtype
         self._do_lower_case = bool(self._config.get("do_lower_case", True))
@@ -134,6 +136,11 @@ class ServingEncoder:
         most = int(self._config.get("max_batch_size", _BUDGET.sentences))
         pieces = _LARGEST_REPLY // (self._width * self._dtype.itemsize)
         return Budget(min(_BUDGET.pieces, pieces), min(_BUDGET.sentences, most))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that decide vectors and pieces; it may have moved to another address."""
+        return {"encoder": "server", **identity_of(self._config), "vectors": self._some_numbers}
 
     def prepare(self, sentence: Sentence) -> ServingPrepared:
         """Split the words into basic tokens, and estimate the number of pieces."""

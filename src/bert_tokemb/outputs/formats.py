@@ -10,24 +10,36 @@ from .npyd import NpydOutput
 from .output import Output
 from .pickle_file import PickleFile
 
-__all__ = ["FORMATS", "open_output"]
+__all__ = ["FORMATS", "format_of", "open_output"]
 
 FORMATS: Mapping[str, Callable[[str], Output]] = {"pkl": PickleFile, "npyd": NpydOutput}
 """By name, which is also the extension of a file."""
 
+_DEFAULT = "pkl"
 
-def open_output(name: str, kind: str | None = None) -> Output:
+
+def format_of(name: str, kind: str | None = None) -> str:
+    """Return the format of a result: the one that is asked for or that its name ends in, or pkl.
+
+    Raises:
+        UsageError: standard output cannot take that format.
+    """
+    ending = Path(name).suffix[1:]
+    kind = kind or (ending if ending in FORMATS else _DEFAULT)
+    if name == "-" and kind != _DEFAULT:
+        raise UsageError(f"--format {kind} cannot be written to standard output, only pkl can")
+    return kind
+
+
+def open_output(name: str, kind: str) -> Output:
     """Open a result to be written.
 
     Args:
         name: A path, or ``-`` for standard output.
-        kind: A format; by default the one that the name ends in, or else a pickle.
+        kind: A format.
 
     Raises:
-        UsageError: standard output cannot take that format, or is a terminal.
+        UsageError: standard output is a terminal.
         OutputError: it cannot be written.
     """
-    kind = kind or Path(name).suffix[1:]
-    if name == "-" and kind not in ("", "pkl"):
-        raise UsageError(f"--format {kind} cannot be written to standard output, only pkl can")
-    return FORMATS.get(kind, PickleFile)(name)
+    return FORMATS[kind](name)

@@ -8,6 +8,7 @@ format of ``.npy`` is that of NumPy Enhancement Proposal 1.
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import Embedded
+from .output import Position
 from .whole_directory import WholeDirectory
 from .writer import Writer, telling
 
@@ -46,7 +48,7 @@ class NpydOutput:
         self._words = self._sentences = 0
         with ExitStack() as closing:
             self._directory = closing.enter_context(
-                WholeDirectory(name, lambda path: (path / META).is_file())
+                WholeDirectory(name, lambda path: (path / META).is_file(), as_left=True)
             )
             self._vectors = _NpyFile(name, self._directory.path / VECTORS)
             closing.callback(self._vectors.close)
@@ -59,11 +61,33 @@ class NpydOutput:
         """Bytes written so far."""
         return self._vectors.size + self._offsets.size
 
-    def begin(self, width: int, dtype: np.dtype[Any]) -> None:
-        """Learn what will come."""
-        self._vectors.begin(dtype, (width,))
-        self._offsets.begin(np.dtype(np.int64), ())
-        self._offsets.append(np.zeros(1, np.int64))
+    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
+        """Learn what will come, and where to go on."""
+        begun = position or {"words": 0, "sentences": 0}
+        self._words, self._sentences = begun["words"], begun["sentences"]
+        offsets = self._sentences + 1 if position else 0
+        if not self._vectors.begin(dtype, (width,), self._words):
+            return False
+        if not self._offsets.begin(np.dtype(np.int64), (), offsets):
+            return False
+        if not offsets:
+            self._offsets.append(np.zeros(1, np.int64))
+        return True
+
+    def position(self) -> Position | None:
+        """Tell how many rows are written."""
+        self._vectors.flush()
+        self._offsets.flush()
+        return {"words": self._words, "sentences": self._sentences}
+
+    def sync(self) -> None:
+        """Put on disk what was written; in any thread."""
+        self._vectors.sync()
+        self._offsets.sync()
+
+    def keep(self, kept: bool) -> None:
+        """Say whether an incomplete directory stays."""
+        self._directory.keep = kept
 
     def write(self, one: Embedded) -> None:
         """Append a sentence."""
@@ -104,14 +128,31 @@ class _NpyFile(Writer):
 
     def __init__(self, name: str, path: Path) -> None:
         with telling(name):
-            self._file = FileIO(path, "x")
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = FileIO(os.open(path, flags, 0o666), "r+")
         super().__init__(name, self._file.fileno())
         self._rows = 0
 
-    def begin(self, dtype: np.dtype[Any], row: tuple[int, ...]) -> None:
-        """Learn of what type it is, and how wide each row."""
-        self.dtype, self.row = dtype.newbyteorder("<"), row
-        self.write(bytes(_HEADER))
+    def begin(self, dtype: np.dtype[Any], row: tuple[int, ...], rows: int) -> bool:
+        """Learn of what type it is, how wide each row, and behind how many of them to go on.
+
+        Returns:
+            False when there are not as many.
+        """
+        self.dtype, self.row, self._rows = dtype.newbyteorder("<"), row, rows
+        size = _HEADER + rows * math.prod(row) * dtype.itemsize
+        with telling(self.name):
+            if rows and self._file.seek(0, os.SEEK_END) < size:
+                return False
+            self._file.truncate(size)  # the header, of zeros as yet, is made so too
+            self._file.seek(size)
+        self.size = size
+        return True
+
+    def sync(self) -> None:
+        """Put on disk what was written; in any thread."""
+        with telling(self.name):
+            os.fdatasync(self._file.fileno())
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Append rows, ``(n, *row)``."""

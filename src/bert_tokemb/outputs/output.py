@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..types import Embedded
 
-__all__ = ["Output"]
+__all__ = ["Output", "Position"]
+
+Position: TypeAlias = Mapping[str, int]
+"""How far an output was written, in numbers that each format chooses."""
 
 
 class Output(Protocol):
@@ -25,11 +29,29 @@ class Output(Protocol):
     def size(self) -> int:
         """Bytes written so far."""
 
-    def begin(self, width: int, dtype: np.dtype[Any]) -> None:
-        """Learn what will come: ``(n, width)`` arrays of one type."""
+    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
+        """Learn what will come: ``(n, width)`` arrays of one type.
+
+        Args:
+            width: Of the arrays.
+            dtype: Their type.
+            position: Where to go on with what was left by an interrupted run; else at nothing.
+
+        Returns:
+            Whether it can: False when less is there.
+        """
 
     def write(self, one: Embedded) -> None:
         """Append a sentence."""
+
+    def position(self) -> Position | None:
+        """Write what was gathered, and tell how far that is; None where nobody can go on."""
+
+    def sync(self) -> None:
+        """Put on disk what was written; may be called in another thread."""
+
+    def keep(self, kept: bool) -> None:
+        """Say whether what is incomplete stays when the block raises; else it does not."""
 
     def __enter__(self) -> Output: ...
 

@@ -110,6 +110,11 @@ class Writable(Protocol):
 class PickleOutput:
     """Writes ``(n, c)`` arrays, all of one type, into a binary file as one pickled list.
 
+    Args:
+        file: Is appended to.
+        written: Bytes of a list that was begun before, with whole arrays.
+        dtype: Of these arrays.
+
     >>> import io
     >>> file = io.BytesIO()
     >>> output = PickleOutput(file)
@@ -120,10 +125,15 @@ class PickleOutput:
            [1., 1., 1.]], dtype=float32)]
     """
 
-    def __init__(self, file: Writable) -> None:
+    def __init__(
+        self, file: Writable, *, written: int = 0, dtype: np.dtype[Any] | None = None
+    ) -> None:
         self._file = file
         self._dtype: np.dtype[Any] | None = None
-        file.write(_BEGIN)
+        if not written:
+            file.write(_BEGIN)
+        elif dtype and written > len(_BEGIN):
+            self._know(dtype)
 
     def write(self, array: FloatArray) -> None:
         """Append one ``(n, c)`` array to the list.
@@ -132,8 +142,7 @@ class PickleOutput:
             ValueError: it is of another type than the first.
         """
         if self._dtype is None:
-            self._dtype = array.dtype
-            self._stored = array.dtype.newbyteorder("<")
+            self._know(array.dtype)
             self._file.write(_remember(array.dtype))
         if array.dtype != self._dtype:
             raise ValueError(f"an array of {array.dtype} among {self._dtype}")
@@ -143,6 +152,10 @@ class PickleOutput:
         if values.size:
             self._file.write(values.data)
         self._file.write(_SET_AND_APPEND)
+
+    def _know(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._stored = dtype.newbyteorder("<")
 
     def end(self) -> None:
         """End the list; without this the file cannot be loaded."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Embedded
+from .output import Position
 from .pickle import PickleOutput
 from .standard_output import StandardOutput
 from .whole_file import WholeFile
@@ -26,7 +27,7 @@ class PickleFile:
     """
 
     def __init__(self, name: str) -> None:
-        self._file = StandardOutput() if name == "-" else WholeFile(name)
+        self._file = StandardOutput() if name == "-" else WholeFile(name, as_left=True)
         self.name = self._file.name
 
     @property
@@ -34,9 +35,28 @@ class PickleFile:
         """Bytes written so far."""
         return self._file.size
 
-    def begin(self, width: int, dtype: np.dtype[Any]) -> None:
-        """Begin the list."""
-        self._output = PickleOutput(self._file)
+    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
+        """Begin the list, or go on with it."""
+        written = position["bytes"] if position else 0
+        if isinstance(self._file, WholeFile) and not self._file.go_to(written):
+            return False
+        self._output = PickleOutput(self._file, written=written, dtype=dtype)
+        return True
+
+    def position(self) -> Position | None:
+        """Tell how many bytes belong to whole arrays."""
+        self._file.flush()
+        return {"bytes": self._file.size}
+
+    def sync(self) -> None:
+        """Put on disk what was written; in any thread."""
+        if isinstance(self._file, WholeFile):
+            self._file.sync()
+
+    def keep(self, kept: bool) -> None:
+        """Say whether an incomplete file stays."""
+        if isinstance(self._file, WholeFile):
+            self._file.keep = kept
 
     def write(self, one: Embedded) -> None:
         """Append a sentence's array."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .whole_file import partial_name
+from .whole_file import beside
 from .writer import telling
 
 __all__ = ["WholeDirectory"]
@@ -18,28 +18,39 @@ __all__ = ["WholeDirectory"]
 class WholeDirectory:
     """A directory that takes its name only when all its files are complete; a context manager.
 
-    The files go into ``.NAME.partial-*`` beside it, which is put to disk and renamed at the end
+    The files go into ``.NAME.partial`` beside it, which is put to disk and renamed at the end
     of the block. An older one is moved aside before and removed after that, so that at every
     moment one of them is there, whole.
 
+    Nothing here keeps others from writing the same: see :mod:`bert_tokemb.outputs.journal`.
+
     Args:
         name: What it will be called.
+        as_left: Whether ``.NAME.partial`` is opened as it was left by others.
         is_ours: Tells whether a directory of that name may be replaced.
+
+    Attributes:
+        keep: Whether ``.NAME.partial`` stays when the block raises.
 
     Raises:
         OutputError: it cannot be written, or something else has that name.
     """
 
-    def __init__(self, name: str, is_ours: Callable[[Path], bool]) -> None:
+    def __init__(self, name: str, is_ours: Callable[[Path], bool], *, as_left: bool) -> None:
         self.name = name
+        self.keep = False
         self._target = Path(os.path.realpath(name))
         with telling(name):
             if self._target.exists() and not (self._target.is_dir() and is_ours(self._target)):
                 raise OutputError(
                     f"{name} is there already, and is no such directory: name another, or remove it"
                 )
-            self.path = self._target.with_name(partial_name(self._target.name))
-            self.path.mkdir()
+            self.path = beside(self._target, "partial")
+            if self.path.is_file():  # what was left was of another format
+                self.path.unlink()
+            elif not as_left and self.path.exists():
+                shutil.rmtree(self.path)
+            self.path.mkdir(exist_ok=True)
 
     def __enter__(self) -> WholeDirectory:
         return self
@@ -50,14 +61,17 @@ class WholeDirectory:
                 with telling(self.name):
                     self._finish()
         finally:
-            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.keep:
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def _finish(self) -> None:
         _sync(self.path)
-        aside = self._target.with_name(partial_name(self._target.name))
+        aside = beside(self._target, "older")
+        shutil.rmtree(aside, ignore_errors=True)
         with suppress(FileNotFoundError):
             self._target.rename(aside)
         self.path.rename(self._target)
+        self.keep = False
         shutil.rmtree(aside, ignore_errors=True)
         _sync(self._target.parent)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import shutil
 import stat
 from contextlib import suppress
 from io import FileIO
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .writer import Writer, telling
 
-__all__ = ["WholeFile", "partial_name"]
+__all__ = ["WholeFile", "beside"]
 
 # A name may have 255 bytes in most file systems.
 _LONGEST_NAME = 255
@@ -20,28 +20,63 @@ _LONGEST_NAME = 255
 class WholeFile(Writer):
     """A binary file that takes its name only when it is complete; a context manager.
 
-    The bytes go into ``.NAME.partial-*`` beside it and are put to disk and renamed at the end
+    The bytes go into ``.NAME.partial`` beside it and are put to disk and renamed at the end
     of the block. An older file stays until then, and for good when the block raises. A link is
     followed, and an older file's permissions are kept. What is no regular file (``/dev/null``,
     a pipe) cannot be replaced and is written to directly.
+
+    Nothing here keeps others from writing the same file: see :mod:`bert_tokemb.outputs.journal`.
+
+    Args:
+        name: What it will be called.
+        as_left: Whether ``.NAME.partial`` is opened as it was left by others; :meth:`go_to`
+            says how much of it is meant.
+
+    Attributes:
+        keep: Whether ``.NAME.partial`` stays when the block raises.
 
     Raises:
         OutputError: it cannot be written, whatever the reason that the system gives.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, as_left: bool = False) -> None:
         self._target = Path(os.path.realpath(name))
         self._partial: Path | None = None
+        self.keep = False
         with telling(name):
             older = _status(name)
             if older is None or stat.S_ISREG(older.st_mode):
-                self._partial = self._target.with_name(partial_name(self._target.name))
-                self._file = FileIO(self._partial, "x")
+                self._partial = beside(self._target, "partial")
+                if self._partial.is_dir():  # what was left was of another format
+                    shutil.rmtree(self._partial)
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if as_left else os.O_TRUNC)
+                self._file = FileIO(os.open(self._partial, flags | os.O_CLOEXEC, 0o666), "r+")
             else:
                 # By its given name: a pipe behind /dev/fd has no other.
                 self._file = FileIO(name, "w")
         self._mode = older and stat.S_IMODE(older.st_mode)
         super().__init__(name, self._file.fileno())
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is renamed at the end; else it is written to directly."""
+        return self._partial is not None
+
+    def go_to(self, size: int) -> bool:
+        """Forget what is behind the first bytes; False when there are not as many."""
+        if self._partial:
+            with telling(self.name):
+                if self._file.seek(0, os.SEEK_END) < size:
+                    return False
+                self._file.truncate(size)
+                self._file.seek(size)
+        self.size = size
+        return True
+
+    def sync(self) -> None:
+        """Put on disk what was written; in any thread."""
+        with telling(self.name):
+            os.fdatasync(self._descriptor)
 
     def __enter__(self) -> WholeFile:
         return self
@@ -67,7 +102,7 @@ class WholeFile(Writer):
     def _discard(self) -> None:
         with suppress(OSError):
             self._file.close()
-        if self._partial:
+        if self._partial and not self.keep:
             with suppress(OSError):
                 self._partial.unlink()
 
@@ -79,12 +114,12 @@ def _status(name: str) -> os.stat_result | None:
         return None
 
 
-def partial_name(name: str) -> str:
-    """Make up a name that nobody has yet, as long as a name may be.
+def beside(target: Path, kind: str) -> Path:
+    """Return a hidden file's path beside another's, whose name is not too long either.
 
-    >>> partial_name("output.pkl")[:-8], len(partial_name("x" * 255))
-    ('.output.pkl.partial-', 255)
+    >>> beside(Path("output.pkl"), "partial")
+    PosixPath('.output.pkl.partial')
     """
-    end = f".partial-{secrets.token_hex(4)}"
-    start = os.fsencode(name)[: _LONGEST_NAME - len(end) - 1]
-    return f".{os.fsdecode(start)}{end}"
+    end = f".{kind}"
+    start = os.fsencode(target.name)[: _LONGEST_NAME - len(end) - 1]
+    return target.with_name(f".{os.fsdecode(start)}{end}")

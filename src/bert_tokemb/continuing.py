@@ -1,0 +1,147 @@
+"""Interrupted runs: the same command goes on where it stopped.
+
+A text is embedded a stretch of lines at a time, and nothing of a stretch depends on those before
+it. So a run that goes on behind a whole stretch writes what it would have written undisturbed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import UsageError
+from .outputs.journal import Journal
+from .outputs.output import Output
+from .reading import Bookmark, TextInput
+from .types import Counts
+from .wording import count_of
+
+__all__ = ["Continuation", "check_format"]
+
+_log = logging.getLogger(__name__)
+
+# A model's vectors differ by less from run to run, and by more from another model's.
+_TOLERANCE = 1e-3
+
+
+@dataclass(slots=True)
+class Continuation:
+    """What ties the text, its result and the journal together; any of them may not allow it."""
+
+    text: TextInput
+    output: Output
+    journal: Journal | None
+    """None for a result of which no journal can be kept."""
+    is_running: bool = False
+    """Whether anything may have been written yet."""
+
+    def begin(
+        self, asked: Mapping[str, Any], width: int, dtype: np.dtype[Any], *, restart: bool
+    ) -> Counts | None:
+        """Go on where an interrupted run stopped, or begin.
+
+        Args:
+            asked: What decides the result, besides the text: names and values that JSON has.
+            width: Of the arrays.
+            dtype: Their type.
+            restart: Whether to begin in any case.
+
+        Returns:
+            What was embedded before, or None.
+
+        Raises:
+            UsageError: the interrupted run was another one.
+        """
+        reached = None if restart or self.journal is None else self.journal.reached
+        if reached is not None and self.journal is not None and self.text.can_be_read_again:
+            _check(self.output.name, self.journal.asked or {}, asked)
+            if not self.text.skip_to(Bookmark(**reached["text"])):
+                raise UsageError(
+                    f"{self.text.name} is not the text any more of which {self.output.name} was "
+                    f"begun, not in its first {reached['text']['lines']:,} lines: give --restart "
+                    "to begin anew"
+                )
+            if self.output.begin(width, dtype, reached["output"]):
+                self.is_running = True
+                return Counts(**reached["counts"])
+            self.text.rewind()
+        self.output.keep(False)
+        self.output.begin(width, dtype)
+        if self.journal:
+            self.journal.begin(asked)
+        self.is_running = True
+        return None
+
+    def note(self, mark: Bookmark, counts: Counts) -> None:
+        """Note that all up to a place in the text has been written."""
+        if self.journal and self.text.can_be_read_again:
+            position = self.output.position()
+            if position is not None:
+                reached = {
+                    "text": asdict(mark),
+                    "output": dict(position),
+                    "counts": asdict(counts),
+                }
+                self.journal.note(reached, self.output.sync)
+
+    @contextmanager
+    def keeping(self) -> Iterator[Continuation]:
+        """Keep what an exception leaves incomplete, if it is of use; to be within the output's."""
+        if self.journal is None:
+            self.output.keep(False)
+            yield self
+            return
+        self.output.keep(self.journal.is_of_use)
+        try:
+            yield self
+        except BaseException:
+            self.journal.stop()
+            self.output.keep(self.journal.is_of_use)
+            if self.is_running and self.journal.reached:
+                _log.warning(
+                    "%s kept, the same command goes on behind them",
+                    count_of(
+                        self.journal.reached["counts"]["sentences"], "sentence is|sentences are"
+                    ),
+                )
+            raise
+        self.journal.settle()
+
+
+def check_format(journal: Journal, kind: str) -> None:
+    """See beforehand whether a result is of the format in which it was begun.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if journal.asked:
+        _check(journal.name, {"format": journal.asked.get("format")}, {"format": kind})
+
+
+def _check(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [
+        f"{key} was {before.get(key)} and is {now.get(key)}"
+        if key != "vectors"
+        else "the model gives other vectors"
+        for key in {**before, **now}
+        if not _is_same(before.get(key), now.get(key))
+    ]
+    if changed:
+        raise UsageError(
+            f"{name} was begun by another command ({'; '.join(changed)}): run that one again to "
+            "go on, or give --restart to begin anew"
+        )
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(map(_is_same, before, now))
+    if isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(before == now)

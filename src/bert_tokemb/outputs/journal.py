@@ -1,0 +1,167 @@
+"""What is known of a run whose result is not complete yet.
+
+A file beside the result, ``.NAME.journal``. It is locked while a run writes the result, and tells,
+a line of JSON each, what the run was asked and then how far it came. A run that ends well, or
+that came nowhere, leaves none. A line that is cut short, as by ``kill -9``, counts for nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .whole_file import beside
+from .writer import telling
+
+__all__ = ["Journal", "open_journal"]
+
+Entry = Mapping[str, Any]
+
+# A file system without locks: then nobody is told.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def open_journal(name: str) -> Journal | None:
+    """Open the journal of a result; None where there can be none.
+
+    Raises:
+        OutputError: another run writes the same result, or the journal cannot be written.
+    """
+    if name == "-":
+        return None
+    with telling(name):
+        target = Path(os.path.realpath(name))
+        there = _status(name)
+        if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+            return None  # a pipe, a device
+        return Journal(name, beside(target, "journal"))
+
+
+class Journal:
+    """Of one result; a context manager.
+
+    Attributes:
+        asked: What the run before was asked; None where there was none, or it came nowhere.
+        reached: How far that run came.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+        with telling(name):
+            self._descriptor = self._lock()
+            asked, *entries = [*self._read(), None]
+        self.asked: Entry | None = asked if len(entries) > 1 else None
+        self.reached: Entry | None = entries[-2] if len(entries) > 1 else None
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._under_way: Future[None] | None = None
+        self._last: tuple[Entry, Callable[[], None]] | None = None
+        self._is_done = False
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether a later run can go on."""
+        return self.reached is not None
+
+    def begin(self, asked: Entry) -> None:
+        """Forget the run before, and note what this one is asked."""
+        self.reached = None
+        with telling(self.name):
+            os.ftruncate(self._descriptor, 0)
+            self._append(asked)
+
+    def note(self, reached: Entry, sync: Callable[[], None]) -> None:
+        """Note how far the run came.
+
+        That is put on disk first, by ``sync``, in another thread. While an earlier note is
+        being made, a later one waits for the end, or the next one takes its place.
+        """
+        self._last = (reached, sync)
+        if self._under_way is None or self._under_way.done():
+            self._under_way = self._writing.submit(self._write)
+
+    def stop(self) -> None:
+        """Make the last note, for a run that has to end early."""
+        self._writing.submit(self._write).result()
+
+    def settle(self) -> None:
+        """Wait for the note that is being made: what it puts on disk is about to be closed."""
+        self._last = None
+        if self._under_way:
+            self._under_way.result()
+
+    def done(self) -> None:
+        """The result is there: no journal is needed any more."""
+        self._is_done = True
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writing.shutdown()
+        if self._is_done or not self.is_of_use:
+            with suppress(OSError):
+                self._path.unlink()
+        os.close(self._descriptor)
+
+    def _lock(self) -> int:
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(self._path, flags, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise OutputError(
+                    f"another run is writing {self.name}: wait for it, or name another output"
+                ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            # Whoever had it before may have removed it when it was open here already.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                    return descriptor
+            os.close(descriptor)
+
+    def _read(self) -> list[Entry]:
+        entries: list[Entry] = []
+        with suppress(ValueError):
+            for line in self._path.read_bytes().splitlines(keepends=True):
+                entry = json.loads(line)
+                if not (line.endswith(b"\n") and isinstance(entry, dict)):
+                    break
+                entries.append(entry)
+        return entries
+
+    def _write(self) -> None:
+        # What cannot be noted, on a full disk say, was not reached.
+        with suppress(OSError, OutputError):
+            if last := self._last:
+                self._last = None
+                reached, sync = last
+                sync()
+                self._append(reached)
+                self.reached = reached
+
+    def _append(self, entry: Entry) -> None:
+        line = json.dumps(entry).encode() + b"\n"
+        size = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) < len(line):
+            os.ftruncate(self._descriptor, size)
+
+
+def _status(name: str) -> os.stat_result | None:
+    try:
+        return Path(name).stat()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,371 @@
+"""Runs that are interrupted, and the same command again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+import bert_tokemb
+from bert_tokemb.errors import OutputError
+from bert_tokemb.outputs.journal import open_journal
+from conftest import load
+from support.standin import StandIn
+from support.texts import random_words
+
+# As the command, with a look-ahead of some lines: it stops at borders of stretches alone.
+PROGRAM = """
+import sys, bert_tokemb.pipeline
+bert_tokemb.pipeline.LOOK_AHEAD = 200_000
+{before}
+from bert_tokemb.__main__ import main
+main()
+"""
+
+CONTINUING = re.compile(r"bert-tokemb: continuing at sentence ([\d,]+)\n")
+TAKEN_OVER = re.compile(r"; ([\d,]+) sentences? taken over")
+
+
+class Run:
+    """The command, with a text and an output of its own."""
+
+    def __init__(self, directory: Path, lines: Sequence[str], *options: object) -> None:
+        self.directory = directory
+        self.text = directory / "text"
+        self.text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self.output = directory / "out.pkl"
+        self.options = options
+
+    def start(self, *more: object, before: str = "", **settings: object) -> subprocess.Popen[str]:
+        arguments = ["embed", self.text, "-o", self.output, *self.options, *more]
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(before=before), *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,  # type: ignore[call-overload]
+        )
+
+    def __call__(self, *more: object, **settings: object) -> tuple[int, str]:
+        """Run it to its end; return its exit code and what it told."""
+        process = self.start(*more, **settings)
+        _, told = process.communicate(timeout=120)
+        return process.returncode, told
+
+    @property
+    def journal(self) -> Path:
+        return self.output.with_name(f".{self.output.name}.journal")
+
+    @property
+    def reached(self) -> int:
+        """The sentences that the journal says are written."""
+        try:
+            *_, last = self.journal.read_bytes().splitlines(keepends=True)
+            return json.loads(last)["counts"]["sentences"] if last.endswith(b"\n") else 0
+        except (FileNotFoundError, KeyError, ValueError):
+            return 0
+
+    def interrupt(self, signum: int = signal.SIGKILL, *, beyond: int, **settings: object) -> str:
+        """Run it until it has written more than so many sentences; return what it told."""
+        process = self.start(**settings)
+        while self.reached <= beyond and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signum)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode != 0, told
+        return told
+
+    @property
+    def leftovers(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir() if path.name.startswith(".")}
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a file, or of the files of a directory."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return {file.name: file.read_bytes() for file in files}
+
+
+LINES = [" ".join(random_words(Random(n), n % 31)) for n in range(3000)]
+
+
+@pytest.fixture
+def engine_run(shared_tiny: Path, tmp_path: Path) -> Run:
+    return Run(tmp_path, LINES, "--model", shared_tiny, "--layers", "0,1,2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    shared_tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, bytes]]:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    run = Run(directory, LINES, "--model", shared_tiny, "--layers", "0,1,2")
+
+    def undisturbed(name: str) -> dict[str, bytes]:
+        run.output = directory / name
+        if not run.output.exists():
+            code, told = run()
+            assert code == 0, told
+            assert not run.leftovers
+        return content(run.output)
+
+    return undisturbed
+
+
+@pytest.mark.parametrize(("name", "times"), [("out.pkl", 20), ("out.npyd", 10)])
+def test_killed_at_any_moment(
+    name: str,
+    times: int,
+    engine_run: Run,
+    undisturbed: Callable[[str], dict[str, bytes]],
+) -> None:
+    engine_run.output = engine_run.directory / name
+    random, taken_over = Random(name), 0
+    for n in range(times):
+        process = engine_run.start()
+        before = engine_run.reached
+        # Now and then before it has come any further.
+        while n % 4 and engine_run.reached <= before and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.05 if n % 4 else 0.5))
+        process.kill()
+        _, told = process.communicate(timeout=60)
+        assert engine_run.reached >= before
+        assert process.returncode == -signal.SIGKILL, told
+        taken_over += bool(CONTINUING.search(told))
+    assert taken_over > times / 2
+    begun = engine_run.reached
+    code, told = engine_run()
+    assert code == 0, told
+    assert CONTINUING.search(told).group(1) == f"{begun + 1:,}"
+    assert TAKEN_OVER.search(told).group(1) == f"{begun:,}"
+    assert content(engine_run.output) == undisturbed(name)
+    assert not engine_run.leftovers
+
+
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
+@pytest.mark.parametrize("moment", [1, 2])
+def test_killed_when_it_was_all_but_done(
+    name: str, moment: int, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+) -> None:
+    """Just before, or just after, something takes its name."""
+    engine_run.output = engine_run.directory / name
+    assert engine_run()[0] == 0  # an older one to be replaced
+    crash = (
+        "import os, pathlib\n"
+        "for name in ('rename', 'replace'):\n"
+        "    def crash(self, target, old=getattr(pathlib.Path, name)):\n"
+        f"        {'old(self, target); ' if moment == 2 else ''}os._exit(9)\n"
+        "    setattr(pathlib.Path, name, crash)\n"
+    )
+    assert engine_run(before=crash)[0] == 9
+    code, told = engine_run()
+    assert code == 0, told
+    assert content(engine_run.output) == undisturbed(name)
+    assert not engine_run.leftovers
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_a_signal(
+    signum: int, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+) -> None:
+    told = engine_run.interrupt(signum, beyond=300)
+    name = signal.Signals(signum).name
+    reached = engine_run.reached
+    assert told == (
+        f"bert-tokemb: {reached:,} sentences are kept, the same command goes on behind them\n"
+        f"bert-tokemb: stopped by {name}, no file was written\n"
+    )
+    assert not engine_run.output.exists()
+    code, told = engine_run()
+    assert (code, told.count("\n")) == (0, 2)
+    assert content(engine_run.output) == undisturbed("out.pkl")
+
+
+def test_a_full_disk(engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
+
+    code, told = engine_run(preexec_fn=limit)
+    assert code == 1
+    assert told.splitlines()[-1].endswith("out.pkl: File too large")
+    assert engine_run.reached > 0
+    code, told = engine_run()
+    assert code == 0
+    assert CONTINUING.match(told)
+    assert content(engine_run.output) == undisturbed("out.pkl")
+
+
+def test_a_server_that_went_away(tmp_path: Path) -> None:
+    """What is written is not asked for again, and the server may be somewhere else by then."""
+    lines = [f"word{n} and {n}" for n in range(3000)]
+    run = Run(tmp_path, lines, "--timeout", "1", "--retries", "0")
+
+    def die(server: StandIn, *_: object) -> None:
+        if run.reached > 500:
+            server.stop()
+
+    with StandIn(fault=die, width=64) as server:
+        code, told = run("--server", server.address)
+    assert code == 3
+    assert "is gone" in told
+    reached = run.reached
+    assert 500 < reached < 3000
+    with StandIn(width=64) as server:
+        code, told = run("--server", server.address)
+    assert code == 0, told
+    assert CONTINUING.search(told).group(1) == f"{reached + 1:,}"
+    asked = [text for batch in server.requests[1:] for text in batch]
+    assert sorted(asked) == sorted(lines[reached:])
+    arrays = load(run.output)
+    assert [len(array) for array in arrays] == [3] * 3000
+    assert all(array.any(axis=1).all() for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--strategy", "last"), "strategy was avg and is last"),
+        (("--dtype", "float16"), "dtype was float32 and is float16"),
+        (("--layers", "0,1"), "layers was [0, 1, 2] and is [0, 1]"),
+        (("--blank-lines", "skip"), "blank_lines was keep and is skip"),
+        (("--long-sentences", "error"), "long_sentences was window and is error"),
+        (("--max-seq-len", "63"), "max_seq_len was 64 and is 63"),
+        (("--cased",), "do_lower_case was True and is False"),
+        (("--format", "npyd"), "format was pkl and is npyd"),
+    ],
+)
+def test_another_command_is_refused(options: tuple[str, ...], named: str, engine_run: Run) -> None:
+    engine_run.interrupt(beyond=100)
+    before = content(engine_run.journal)
+    code, told = engine_run(*options)
+    assert code == 2
+    assert f"was begun by another command ({named}" in told
+    assert told.endswith(": run that one again to go on, or give --restart to begin anew\n")
+    assert told.count("\n") == 1
+    # Nothing is lost by it.
+    assert content(engine_run.journal) == before
+    assert CONTINUING.match(engine_run()[1])
+
+
+def test_another_model_is_refused(engine_run: Run, tiny: Path) -> None:
+    engine_run.interrupt(beyond=100)
+    weights = bytearray((tiny / "model.safetensors").read_bytes())
+    half = len(weights) // 8
+    numbers = np.frombuffer(weights, np.float32, half, len(weights) - 4 * half)
+    numbers *= 1.1
+    (tiny / "model.safetensors").write_bytes(weights)
+    code, told = engine_run("--model", tiny)
+    assert code == 2
+    assert "(the model gives other vectors)" in told
+
+
+def test_another_text_is_refused(engine_run: Run) -> None:
+    engine_run.interrupt(beyond=100)
+    text = engine_run.text.read_bytes()
+    engine_run.text.write_bytes(b"x" + text[1:])
+    code, told = engine_run()
+    assert code == 2
+    assert "is not the text any more of which" in told
+    assert told.endswith("give --restart to begin anew\n")
+    engine_run.text.write_bytes(text[:1000])
+    assert engine_run()[0] == 2
+    # What comes behind may be another one.
+    engine_run.text.write_bytes(text + b"one more\n")
+    code, told = engine_run()
+    assert code == 0
+    assert CONTINUING.match(told)
+    assert len(load(engine_run.output)) == len(LINES) + 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("pkl", "pkl"), ("pkl", "npyd"), ("npyd", "pkl")])
+def test_restart(one: str, other: str, engine_run: Run) -> None:
+    engine_run.options += ("--format", one)
+    engine_run.interrupt(beyond=100)
+    code, told = engine_run("--restart", "--strategy", "last", "--format", other)
+    assert code == 0
+    assert not CONTINUING.search(told)
+    arrays = (bert_tokemb.open if other == "npyd" else load)(engine_run.output)
+    assert len(arrays) == len(LINES)
+    assert not engine_run.leftovers
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "no partial file", "a shorter one"])
+def test_what_was_left_is_damaged(
+    damage: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+) -> None:
+    engine_run.interrupt(beyond=300)
+    partial = engine_run.output.with_name(".out.pkl.partial")
+    if damage == "cut":
+        entries = engine_run.journal.read_bytes().splitlines(keepends=True)
+        engine_run.journal.write_bytes(b"".join(entries[:-1]) + entries[-1][:-5])
+    elif damage == "garbage":
+        engine_run.journal.write_bytes(b"\xff\n" + engine_run.journal.read_bytes())
+    elif damage == "no partial file":
+        partial.unlink()
+    else:
+        os.truncate(partial, 1000)
+    code, told = engine_run()
+    assert code == 0, told
+    assert bool(CONTINUING.match(told)) == (damage == "cut")
+    assert content(engine_run.output) == undisturbed("out.pkl")
+    assert not engine_run.leftovers
+
+
+def test_two_at_a_time(engine_run: Run) -> None:
+    process = engine_run.start()
+    while not engine_run.reached:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    code, told = engine_run()
+    assert code == 1
+    assert re.fullmatch(
+        r"bert-tokemb: error: another run is writing .*/out\.pkl: wait for it, or name another "
+        r"output\n",
+        told,
+    )
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(load(engine_run.output)) == len(LINES)
+
+
+def test_streams_are_never_continued(engine_run: Run) -> None:
+    with engine_run.text.open() as text:
+        engine_run.text = Path("-")
+        process = engine_run.start(stdin=text)
+        while (
+            sum(p.stat().st_size for p in engine_run.directory.glob(".out.pkl.partial")) < 1 << 20
+        ):
+            time.sleep(0.01)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not engine_run.leftovers
+
+
+def test_compressed_texts_are_continued(engine_run: Run) -> None:
+    engine_run.interrupt(beyond=300)
+    subprocess.run(["gzip", engine_run.text], check=True)
+    engine_run.text = engine_run.text.with_name("text.gz")
+    assert CONTINUING.match(engine_run()[1])
+
+
+def test_from_python(tmp_path: Path) -> None:
+    """`embed` itself continues nothing, and a journal is closed with its block."""
+    with open_journal(str(tmp_path / "out")) as journal:
+        with pytest.raises(OutputError, match="another run is writing"):
+            open_journal(str(tmp_path / "out"))
+        assert not journal.is_of_use
+    assert not list(tmp_path.iterdir())
+    assert "Continuation" not in bert_tokemb.__all__
