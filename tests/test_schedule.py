@@ -74,13 +74,21 @@ def test_requests_of_several_clients_are_computed_together(maker: FeatureMaker) 
     assert_nothing_is_left(schedule)
 
 
+def test_requests_of_one_client_are_computed_together(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    for _ in range(3):
+        schedule.add(job_of("a", 6))
+    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [3]
+
+
 def test_a_batch_fits_the_budget(maker: FeatureMaker) -> None:
     schedule = Schedule(UNIFORM)
     schedule.add(job_of("a", *[14] * 11))  # 16 pieces each
     assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [4, 4, 3]
-    schedule = Schedule(Budget(pieces=8, sentences=2, uniform=True))
-    schedule.add(job_of("a", 20, 1, 1, 1))
-    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [1, 2, 1]
+    for pieces in (8, 64):
+        schedule = Schedule(Budget(pieces=pieces, sentences=2, uniform=True))
+        schedule.add(job_of("a", 20, 1, 1, 1))
+        assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [1, 2, 1]
 
 
 def test_batches_may_be_padded_on_a_gpu(maker: FeatureMaker) -> None:
@@ -131,6 +139,17 @@ def test_a_large_request_is_prepared_while_others_are_computed(maker: FeatureMak
     assert preparations <= 3
 
 
+def test_clients_are_prepared_for_in_turn(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=1024, sentences=64, uniform=True))
+    for client in "ab":
+        schedule.add(job_of(client, *[6] * 2000))
+    turns = ""
+    while isinstance(task := schedule.take(), Preparation):
+        turns += task.job.sender.client.decode()
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert turns == "ab" * 8
+
+
 def test_small_requests_do_not_keep_a_large_one_waiting_for_ever(maker: FeatureMaker) -> None:
     schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
     large = job_of("a", *[6] * 20)
@@ -155,6 +174,7 @@ def test_large_replies_begin_one_after_another(
     schedule.add(job_of("d", 6))
     batches = [next_batch(schedule, maker) for _ in range(5)]
     assert Counter(clients_of(batch)[0] for batch in batches) == {"a": 4, "d": 1}
+    assert schedule._next() is None
     done = []
     for batch in batches:
         compute(batch)
@@ -162,6 +182,23 @@ def test_large_replies_begin_one_after_another(
     assert len(done) == 2
     assert len(all_batches(schedule, maker)) == 8
     assert_nothing_is_left(schedule)
+
+
+def test_what_begins_beside_a_large_reply(
+    maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest is left out of the sum, and small ones always begin."""
+    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 1500)
+    monkeypatch.setattr(schedule_module, "_SMALL", 400)
+    schedule = Schedule(UNIFORM)
+    schedule.add(job_of("a", 62))  # 2,048 bytes
+    assert clients_of(next_batch(schedule, maker)) == ["a"]
+    for client in "bc":
+        schedule.add(job_of(client, 14, 14))  # 1,024 bytes
+    schedule.add(job_of("d", 10))
+    batches = [next_batch(schedule, maker) for _ in range(2)]
+    assert sorted(map(clients_of, batches)) == [["b", "b"], ["d"]]
+    assert schedule._next() is None
 
 
 def test_a_job_that_fails(maker: FeatureMaker) -> None:
