@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -242,11 +243,29 @@ def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch)
         job_of("a", 7).prepare(maker)
 
 
-def test_its_end(maker: FeatureMaker) -> None:
+def test_what_is_left_is_prepared_in_order(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=10_000, sentences=64, uniform=True))
+    words = Random(1).sample(range(1, 60), 40)
+    jobs = [job_of("a", n) for n in words]
+    for job in jobs:
+        schedule.add(job)
+    whole = schedule.waiting_bytes(b"a")
+    schedule.fail(jobs[::3], "why")
+    left = sorted((job for job in jobs if job.error is None), key=lambda job: job.size)
+    assert schedule.waiting_bytes(b"a") == sum(job.size for job in left) < whole
+    prepared = []
+    while isinstance(task := schedule.take(), Preparation):
+        prepared.append(task.job)
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert prepared == left
+
+
+@pytest.mark.parametrize("lengths", [(), (6, 5, 4)])
+def test_its_end(lengths: tuple[int, ...], maker: FeatureMaker) -> None:
     """Threads leave when it is closed and nothing is left, not before."""
     schedule = Schedule(UNIFORM)
-    schedule.add(job_of("a", 6, 5, 4))
     left = []
+    all_compute = threading.Barrier(3, timeout=30)
 
     def work() -> None:
         while task := schedule.take():
@@ -254,16 +273,21 @@ def test_its_end(maker: FeatureMaker) -> None:
                 schedule.prepared(task.job, task.job.prepare(maker))
             else:
                 compute(task)
+                all_compute.wait()
+                time.sleep(task.rows[0].length % 2 / 10)  # the others wait for one of them
                 left.extend(schedule.computed(task))
 
-    schedule.close()
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
+    time.sleep(0.1)
+    if lengths:
+        schedule.add(job_of("a", *lengths))
+    schedule.close()
     for thread in threads:
         thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
-    assert len(left) == 1
+    assert len(left) == len(lengths[:1])
     assert_nothing_is_left(schedule)
 
 
