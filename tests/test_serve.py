@@ -374,6 +374,7 @@ def test_a_port_that_is_taken(ours: OurServer, model: Path, run: Command) -> Non
     done = run("serve", "--model", model, "--port", taken, "--port-out", "0")
     assert done.returncode == 3
     assert done.stderr.startswith(f"bert-tokemb: error: cannot serve at 127.0.0.1, port {taken} (")
+    assert "is another server running?" in done.stderr
 
 
 def test_all_flags_of_the_original(model: Path) -> None:

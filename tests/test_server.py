@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import zmq
 from bert_tokemb.model.engine import Engine
 from bert_tokemb.serve import server as server_module
 from bert_tokemb.serve.job import NO_MEMORY, Job
+from bert_tokemb.serve.logs import JsonFormatter, logging_to
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.server import Server
 from bert_tokemb.serve.settings import Settings
@@ -192,3 +194,67 @@ def test_replies_that_are_read_late(wire: Wire, asker: Asker, shared_tiny: Path)
     assert asker.errors(5) == dict.fromkeys(range(5))
     thread.join(LONG)
     assert not thread.is_alive()
+
+
+def test_who_is_woken_waits_again(wire: Wire) -> None:
+    for _ in range(100_000):  # more than a pipe holds
+        wire.wake()
+    begin = time.monotonic()
+    wire.wait(LONG)
+    assert time.monotonic() - begin < LONG / 2
+    while True:
+        begin = time.monotonic()
+        wire.wait(0.2)
+        if time.monotonic() - begin > 0.1:
+            return
+
+
+def test_a_line_of_the_log() -> None:
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError as error:
+        told = {"exc_info": (type(error), error, error.__traceback__)}
+    told |= {"levelname": "ERROR", "msg": "it", "client": b"a\xff", "created": 1.5, "msecs": 500.0}
+    line = json.loads(JsonFormatter().format(logging.makeLogRecord(told)))
+    assert line.pop("traceback").endswith("ZeroDivisionError: division by zero")
+    assert line == {
+        "time": "1970-01-01T00:00:01.500Z",
+        "level": "error",
+        "event": "it",
+        "client": "a\\xff",
+    }
+
+
+def test_a_log_that_nobody_reads() -> None:
+    """Lines are lost, and nobody waits."""
+    reader, writer = os.pipe()
+    begin = time.monotonic()
+    with os.fdopen(writer, "w") as stream:
+        with logging_to(stream, logging.INFO):
+            for _ in range(12_000):
+                logging.getLogger("any").info("a line")
+        assert time.monotonic() - begin < LONG / 2
+        os.close(reader)  # which lets the thread go
+
+
+def test_a_log_that_is_read_slowly() -> None:
+    """Nothing is lost, though what it is written to does not wait."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    read = []
+
+    def read_slowly() -> None:
+        time.sleep(0.2)
+        with os.fdopen(reader) as lines:
+            read.extend(map(json.loads, lines))
+
+    thread = threading.Thread(target=read_slowly)
+    thread.start()
+    with os.fdopen(writer, "w") as stream:
+        with logging_to(stream, logging.INFO):
+            for number in range(200):
+                logging.getLogger("any").info(
+                    "a line", extra={"number": number, "text": "x" * 9999}
+                )
+    thread.join(LONG)
+    assert [line["number"] for line in read] == list(range(200))
