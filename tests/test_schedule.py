@@ -189,7 +189,7 @@ def test_what_begins_beside_a_large_reply(
     maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The largest is left out of the sum, and small ones always begin."""
-    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 1500)
+    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 1200)
     monkeypatch.setattr(schedule_module, "_SMALL", 400)
     schedule = Schedule(UNIFORM)
     schedule.add(job_of("a", 62))  # 2,048 bytes
