@@ -33,7 +33,7 @@ def compute(batch: Batch) -> None:
 
 
 def next_batch(schedule: Schedule, maker: FeatureMaker) -> Batch:
-    while isinstance(task := schedule.take(), Preparation):
+    while isinstance(task := schedule._next(), Preparation):
         schedule.prepared(task.job, task.job.prepare(maker))
     assert isinstance(task, Batch)
     return task
