@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from bert_tokemb.errors import ModelError
+from bert_tokemb.serve import crew as crew_module
 from bert_tokemb.serve.crew import Crew
 from bert_tokemb.serve.features import FeatureMaker
 from bert_tokemb.serve.job import NO_MEMORY, Job
@@ -63,7 +65,7 @@ def test_a_bug_costs_the_requests_that_met_it(
     maker: FeatureMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults = iter([ZeroDivisionError("of an engine")])
-    first, second = job_of("a", 3), job_of("b", 3)
+    first, second = job_of("a", 3, 3), job_of("b", 3)
     with crew_of(FaultyEngine(lambda n: next(faults, None)), maker, first) as (schedule, done):
         assert done.get(timeout=LONG) is first
         schedule.add(second)
@@ -92,3 +94,46 @@ def test_what_fails_together_is_tried_alone(
     assert sorted(str(job.error) for job in jobs) == sorted([told, "None", "None"])
     assert all(job.reply()[1].all() for job in jobs if job.error is None)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(ModelError("no room on the GPU"), "no room on the GPU"), (MemoryError(), NO_MEMORY)],
+)
+def test_what_fails_alone_is_not_tried_again(
+    fault: Exception, told: str, maker: FeatureMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, job = FaultyEngine(lambda n: fault), job_of("a", 3, 3)
+    with crew_of(engine, maker, job) as (_, done):
+        assert done.get(timeout=LONG) is job
+    assert job.error == told
+    assert engine.batches == [2]
+    assert not caplog.records
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies(maker: FeatureMaker) -> None:
+    """It is noticed, though the other one lives."""
+    engine = FaultyEngine(lambda n: SystemExit())
+    engine.threads = 2
+    schedule, job = Schedule(Budget(pieces=64, sentences=64, uniform=True)), job_of("a", 3)
+    crew = Crew(engine, maker, schedule, print)
+    crew.start()
+    assert crew.is_whole
+    schedule.add(job)
+    deadline = time.monotonic() + LONG
+    while crew.is_whole:
+        assert time.monotonic() < deadline
+    schedule.fail([job], "why")
+    schedule.close()
+    crew.join()
+
+
+def test_threads_that_are_not_allowed(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: crew_module.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(crew_module.Thread, "start", refuse)
+    schedule = Schedule(Budget(pieces=64, sentences=64, uniform=True))
+    with pytest.raises(ModelError, match="can't start new thread: give fewer --threads"):
+        Crew(FaultyEngine(lambda n: None), maker, schedule, print).start()

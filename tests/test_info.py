@@ -24,6 +24,7 @@ ARRAYS = [
     np.array([[1, -2, 3], [0, 0, 0]], np.float32),
     np.zeros((0, 3), np.float32),
     np.array([[np.nan, 1, 1], [np.inf, 7, -9.5]], np.float32),
+    np.array([[0, 0.5, -1]], np.float32),
 ]
 
 
@@ -78,11 +79,36 @@ def test_a_pickle_may_do_nothing(
 
 
 @pytest.mark.parametrize(
-    "content", [{}, [1], ["a"], None, [[np.ones(1)]], ARRAYS[0], {1: ARRAYS[0]}]
+    "content",
+    [
+        *({}, [1], ["a"], None, [[np.ones(1)]], ARRAYS[0], {1: ARRAYS[0]}),
+        *([np.array(["a"])], [np.zeros(1, "V4")], [np.zeros(1, "M8[s]")], [np.zeros(1, "f4,f4")]),
+    ],
 )
 def test_pickles_of_other_things(content: object) -> None:
     with pytest.raises(InputError, match="it is no plain list of NumPy arrays"):
         read(pickle.dumps(content))
+
+
+def test_a_pickle_that_cannot_be_read() -> None:
+    with Path("/proc/self/mem").open("rb") as file, pytest.raises(InputError, match="cannot read"):
+        read_arrays(file, "it", print)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04\x8c\x01\xff.",  # no UTF-8
+        b"\x80\x04\x8e" + b"\xff" * 8 + b".",  # bytes, more than there can be
+        b"\x80\x04]}K\x01K\x01sb.",  # a list with attributes
+        b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".",
+        b"(" * 10 + b"t" * 20 + b".",
+        b"g5\n.",
+    ],
+)
+def test_pickles_that_nobody_wrote(content: bytes) -> None:
+    with pytest.raises(InputError, match="is no pickle, or damaged"):
+        read(content)
 
 
 def test_damaged_pickles() -> None:
@@ -110,12 +136,16 @@ def test_it_counts(tmp_path: Path) -> None:
             directory.write(Embedded(line, ["a"] * len(array), array))
     for name in ("a.pkl", "a.npyd"):
         seen = inspect(str(tmp_path / name))
-        assert (seen.sentences, seen.blank, seen.words) == (3, 1, 4)
+        assert (seen.sentences, seen.blank, seen.words) == (4, 1, 5)
         assert (seen.widths, seen.types) == ({3}, {"float32"})
         assert (seen.least, seen.most) == (-9.5, 7)
         assert (seen.zero, seen.not_finite) == (1, 2)
         assert [(n, row.tolist()) for n, row in seen.first[:2]] == [(1, [1, -2, 3]), (1, [0, 0, 0])]
-        assert seen.first[2][0] == 3
+        assert [n for n, _ in seen.first] == [1, 1, 3]
+        path = tmp_path / name
+        files = path.iterdir() if path.is_dir() else [path]
+        assert seen.size == sum(file.stat().st_size for file in files)
+        assert not {"sentences", "words", "width", "dtype"} & set(seen.about)
 
 
 def test_what_it_prints(run: Command, tmp_path: Path) -> None:
@@ -124,8 +154,8 @@ def test_what_it_prints(run: Command, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert re.sub(r"\d+ B", "N B", done.stdout) == (
         "a.pkl: a pickled list of arrays, N B\n"
-        "  sentences  3, 1 of them without words\n"
-        "  words      4\n"
+        "  sentences  4, 1 of them without words\n"
+        "  words      5\n"
         "  vectors    3 wide, float32\n"
         "  numbers    -9.5 to 7\n"
         "  odd rows   1 of zeros, 2 with NaN or infinity\n"
@@ -140,6 +170,7 @@ def test_what_it_prints(run: Command, tmp_path: Path) -> None:
     [
         (pickle.dumps([]), None),
         (pickle.dumps([np.ones(3)]), "holds no word vectors: its array 1 is of float64, (3,)"),
+        (pickle.dumps([np.ones((1, 3, 2))]), "holds no word vectors: its array 1 is of float64"),
         (pickle.dumps([np.ones((1, 3), int)]), "holds no word vectors: its array 1 is of int64"),
         (b"", "is no pickle, or damaged"),
         (None, "No such file or directory"),
@@ -153,6 +184,7 @@ def test_what_it_cannot_tell(
     done = run("info", "a.pkl", cwd=tmp_path)
     if message is None:
         assert "  sentences  0\n" in done.stdout
+        assert "numbers" not in done.stdout
         return
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr

@@ -47,6 +47,19 @@ def test_numpy_reads_it(n: int, dtype: str, tmp_path: Path) -> None:
     assert (meta["width"], meta["dtype"]) == (3, dtype)
 
 
+def test_arrays_of_another_layout(tmp_path: Path) -> None:
+    wide = np.arange(12, dtype=np.float32).reshape(2, 6)
+    arrays = [wide[:, ::2], np.asfortranarray(wide[:, :3]), wide[:, 3:].astype(">f8")]
+    with NpydOutput(str(tmp_path / "out.npyd")) as output:
+        output.begin(3, np.dtype(np.float32))
+        for line, array in enumerate(arrays, 1):
+            output.write(Embedded(line, ["a"] * len(array), array))
+    text = bert_tokemb.open(tmp_path / "out.npyd")
+    np.testing.assert_array_equal(text.vectors, np.concatenate(arrays))
+    files = (tmp_path / "out.npyd").glob("*.npy")
+    assert output.size == sum(path.stat().st_size for path in files)
+
+
 @pytest.mark.parametrize("n", [0, 1, 20])
 def test_it_is_opened(n: int, tmp_path: Path) -> None:
     arrays = some_arrays(n=n)

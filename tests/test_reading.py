@@ -113,7 +113,10 @@ def test_damaged_compressed_texts(kind: str, tmp_path: Path) -> None:
     whole = COMPRESS[kind](bytes(Random(1).choices(b"abc\n", k=100_000)))
     turned = bytearray(whole)
     turned[len(whole) // 2] ^= 255
-    for content in (whole[: len(whole) // 2], whole[:3], bytes(turned), b"plain text\n"):
+    early = bytearray(whole)
+    early[10] ^= 255
+    cut = whole[: len(whole) // 2], whole[:3]
+    for content in (*cut, bytes(turned), bytes(early), b"plain text\n"):
         path.write_bytes(content)
         with TextInput(str(path)) as text, pytest.raises(InputError) as caught:
             list(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -32,7 +33,7 @@ def compute(batch: Batch) -> None:
 
 
 def next_batch(schedule: Schedule, maker: FeatureMaker) -> Batch:
-    while isinstance(task := schedule.take(), Preparation):
+    while isinstance(task := schedule._next(), Preparation):
         schedule.prepared(task.job, task.job.prepare(maker))
     assert isinstance(task, Batch)
     return task
@@ -74,13 +75,21 @@ def test_requests_of_several_clients_are_computed_together(maker: FeatureMaker) 
     assert_nothing_is_left(schedule)
 
 
+def test_requests_of_one_client_are_computed_together(maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    for _ in range(3):
+        schedule.add(job_of("a", 6))
+    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [3]
+
+
 def test_a_batch_fits_the_budget(maker: FeatureMaker) -> None:
     schedule = Schedule(UNIFORM)
     schedule.add(job_of("a", *[14] * 11))  # 16 pieces each
     assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [4, 4, 3]
-    schedule = Schedule(Budget(pieces=8, sentences=2, uniform=True))
-    schedule.add(job_of("a", 20, 1, 1, 1))
-    assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [1, 2, 1]
+    for pieces in (8, 64):
+        schedule = Schedule(Budget(pieces=pieces, sentences=2, uniform=True))
+        schedule.add(job_of("a", 20, 1, 1, 1))
+        assert [len(batch.rows) for batch in all_batches(schedule, maker)] == [1, 2, 1]
 
 
 def test_batches_may_be_padded_on_a_gpu(maker: FeatureMaker) -> None:
@@ -131,6 +140,17 @@ def test_a_large_request_is_prepared_while_others_are_computed(maker: FeatureMak
     assert preparations <= 3
 
 
+def test_clients_are_prepared_for_in_turn(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=1024, sentences=64, uniform=True))
+    for client in "ab":
+        schedule.add(job_of(client, *[6] * 2000))
+    turns = ""
+    while isinstance(task := schedule.take(), Preparation):
+        turns += task.job.sender.client.decode()
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert turns == "ab" * 8
+
+
 def test_small_requests_do_not_keep_a_large_one_waiting_for_ever(maker: FeatureMaker) -> None:
     schedule = Schedule(Budget(pieces=8, sentences=1, uniform=True))
     large = job_of("a", *[6] * 20)
@@ -155,6 +175,7 @@ def test_large_replies_begin_one_after_another(
     schedule.add(job_of("d", 6))
     batches = [next_batch(schedule, maker) for _ in range(5)]
     assert Counter(clients_of(batch)[0] for batch in batches) == {"a": 4, "d": 1}
+    assert schedule._next() is None
     done = []
     for batch in batches:
         compute(batch)
@@ -162,6 +183,23 @@ def test_large_replies_begin_one_after_another(
     assert len(done) == 2
     assert len(all_batches(schedule, maker)) == 8
     assert_nothing_is_left(schedule)
+
+
+def test_what_begins_beside_a_large_reply(
+    maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest is left out of the sum, and small ones always begin."""
+    monkeypatch.setattr(schedule_module, "_MOST_UNDER_WAY", 1200)
+    monkeypatch.setattr(schedule_module, "_SMALL", 400)
+    schedule = Schedule(UNIFORM)
+    schedule.add(job_of("a", 62))  # 2,048 bytes
+    assert clients_of(next_batch(schedule, maker)) == ["a"]
+    for client in "bc":
+        schedule.add(job_of(client, 14, 14))  # 1,024 bytes
+    assert clients_of(next_batch(schedule, maker)) == ["b", "b"]
+    schedule.add(job_of("d", 10))
+    assert clients_of(next_batch(schedule, maker)) == ["d"]
+    assert schedule._next() is None
 
 
 def test_a_job_that_fails(maker: FeatureMaker) -> None:
@@ -205,11 +243,29 @@ def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch)
         job_of("a", 7).prepare(maker)
 
 
-def test_its_end(maker: FeatureMaker) -> None:
+def test_what_is_left_is_prepared_in_order(maker: FeatureMaker) -> None:
+    schedule = Schedule(Budget(pieces=10_000, sentences=64, uniform=True))
+    words = Random(1).sample(range(1, 60), 40)
+    jobs = [job_of("a", n) for n in words]
+    for job in jobs:
+        schedule.add(job)
+    whole = schedule.waiting_bytes(b"a")
+    schedule.fail(jobs[::3], "why")
+    left = sorted((job for job in jobs if job.error is None), key=lambda job: job.size)
+    assert schedule.waiting_bytes(b"a") == sum(job.size for job in left) < whole
+    prepared = []
+    while isinstance(task := schedule.take(), Preparation):
+        prepared.append(task.job)
+        schedule.prepared(task.job, task.job.prepare(maker))
+    assert prepared == left
+
+
+@pytest.mark.parametrize("lengths", [(), (6, 5, 4)])
+def test_its_end(lengths: tuple[int, ...], maker: FeatureMaker) -> None:
     """Threads leave when it is closed and nothing is left, not before."""
     schedule = Schedule(UNIFORM)
-    schedule.add(job_of("a", 6, 5, 4))
     left = []
+    all_compute = threading.Barrier(3, timeout=30)
 
     def work() -> None:
         while task := schedule.take():
@@ -217,16 +273,21 @@ def test_its_end(maker: FeatureMaker) -> None:
                 schedule.prepared(task.job, task.job.prepare(maker))
             else:
                 compute(task)
+                all_compute.wait()
+                time.sleep(task.rows[0].length % 2 / 10)  # the others wait for one of them
                 left.extend(schedule.computed(task))
 
-    schedule.close()
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
+    time.sleep(0.1)
+    if lengths:
+        schedule.add(job_of("a", *lengths))
+    schedule.close()
     for thread in threads:
         thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
-    assert len(left) == 1
+    assert len(left) == len(lengths[:1])
     assert_nothing_is_left(schedule)
 
 

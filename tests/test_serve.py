@@ -375,6 +375,7 @@ def test_a_port_that_is_taken(ours: OurServer, model: Path, run: Command) -> Non
     done = run("serve", "--model", model, "--port", taken, "--port-out", "0")
     assert done.returncode == 3
     assert done.stderr.startswith(f"bert-tokemb: error: cannot serve at 127.0.0.1, port {taken} (")
+    assert "is another server running?" in done.stderr
 
 
 def test_all_flags_of_the_original(model: Path) -> None:
@@ -520,6 +521,7 @@ def test_nobody_can_unsubscribe_another(ours: OurServer, client: BertClient) -> 
         for kind in (b"\2", b"\0", b"\xff", b""):
             forger.send(kind + client.identity)
         time.sleep(0.3)
+        client.timeout = 5000  # a reply to nobody would come, but late
         assert client.encode(["a"]).shape == (1, 3, 32)
     context.term()
 
@@ -529,7 +531,7 @@ def test_many_marks_on_a_letter_hold_nobody_up(ours: OurServer, client: BertClie
     with client_of(ours.address) as other:
         other.encode(["a" + "\u0301\u0327" * 75_000], blocking=False)
         wait_until(lambda: logged(ours, "request", sentences=1))
-        other.timeout = 5000
+        other.receiver.rcvtimeo = 5000  # its own timeout is not for fetch()
         assert next(other.fetch()).embedding.shape == (1, 3, 32)
 
 

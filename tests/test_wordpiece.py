@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
-from bert_tokemb.wordpiece import basic_tokens
+from bert_tokemb.wordpiece import _decompose, basic_tokens
 from support.texts import words
 
 
@@ -50,3 +52,9 @@ def test_a_sentence_gives_what_its_words_give(words: list[str]) -> None:
 def test_remembered_or_not_a_word_gives_the_same(length: int) -> None:
     assert basic_tokens("É" * length, True) == ("e" * length,)
     assert basic_tokens("!" * length, True) == ("!",) * length
+
+
+@given(text=st.text("a\u00e9\u1ea5\uac01\u0301\u0327\u0316\u302e\u0344", min_size=65, max_size=90))
+def test_long_words_are_decomposed_as_short_ones(text: str) -> None:
+    """Marks of several classes, one of which stays when accents are stripped."""
+    assert _decompose(text) == unicodedata.normalize("NFD", text)
