@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "bert_tokemb"
 LEVELS = [
     {"__main__", "__init__"},
     {"cli"},
-    {"commands.embed", "commands.info", "commands.serve"},
+    {"commands.embed", "commands.info", "commands.pieces", "commands.serve"},
     {"commands.options"},
     {"serve.launch"},
     {"serve.server"},

@@ -11,6 +11,7 @@ import click
 from .commands.embed import embed
 from .commands.info import info
 from .commands.options import PROGRAM, tell
+from .commands.pieces import pieces
 from .commands.serve import serve
 from .errors import TokembError
 
@@ -46,4 +47,5 @@ def cli() -> None:
 
 cli.add_command(embed)
 cli.add_command(info)
+cli.add_command(pieces)
 cli.add_command(serve)

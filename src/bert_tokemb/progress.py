@@ -99,6 +99,9 @@ class _Watched(Generic[P]):
     def prepare(self, sentence: Sentence) -> P:
         return self._encoder.prepare(sentence)
 
+    def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
+        return self._encoder.pieces(sentence)
+
     def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
         return map(self._progress.see, self._encoder.encode(batches))
 

@@ -179,6 +179,9 @@ class Encoder(Protocol[P]):
     def prepare(self, sentence: Sentence) -> P:
         """Split the words as far as is possible before encoding, and tell the length."""
 
+    def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
+        """Return the pieces of each word, for people to look at."""
+
     def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
         """Yield one :class:`Encoded` or more for each batch, in the batches' order.
 

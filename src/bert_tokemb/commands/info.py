@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from ..interruption import hold_signals
+from .options import show
 
 __all__ = ["info"]
 
@@ -26,5 +27,4 @@ def _info(path: str) -> None:
     with hold_signals():
         from ..inspection import inspect
 
-    for line in inspect(path).lines():
-        click.echo(line)
+    show(inspect(path).lines())

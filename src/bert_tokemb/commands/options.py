@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from ..errors import OutputError
 
 if TYPE_CHECKING:
     from ..encoders.address import Address
@@ -22,6 +27,7 @@ __all__ = [
     "option",
     "seconds",
     "set_names",
+    "show",
     "tell",
     "variable_of",
 ]
@@ -38,6 +44,33 @@ def tell(line: str) -> None:
     """Print a line on standard error, if there still is one."""
     with suppress(OSError, AttributeError):
         click.echo(line, err=True)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines on standard output, for as long as somebody reads them.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    # Whoever reads the first lines alone, as head does, ends us as any other program.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.stdout is None:
+        raise OutputError("cannot write standard output: it is closed")
+    for line in lines:
+        with _telling_of_output():
+            click.echo(line)
+    with _telling_of_output():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _telling_of_output() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # What is left in the buffer would be tried once more, and told once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -159,11 +192,14 @@ ENGINE_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "thre
 """Their names in a command."""
 
 
-def engine_options(before: str = "", **instead: Mapping[str, Any]) -> Callable[[F], F]:
+def engine_options(
+    before: str = "", only: Collection[str] = ENGINE_OPTIONS, **instead: Mapping[str, Any]
+) -> Callable[[F], F]:
     """Add the engine's options to a command.
 
     Args:
         before: What the help of each begins with.
+        only: Which of them.
         instead: Other settings for some of them.
     """
 
@@ -171,6 +207,8 @@ def engine_options(before: str = "", **instead: Mapping[str, Any]) -> Callable[[
         # The last one that is added is the first one told.
         for names, settings in reversed(_ENGINE):
             name = names[0].partition("/")[0][2:].replace("-", "_")
+            if name not in only:
+                continue
             changed = {**settings, **instead.get(name, {})}
             text = before + changed["help"]
             changed["help"] = text[0].upper() + text[1:]

@@ -174,6 +174,13 @@ class LocalEncoder:
         windows = windows_of([len(own) for own in pieces], self._limit - _SPECIAL)
         return LocalPrepared(sentence, length, pieces, windows)
 
+    def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
+        """Return the pieces of each word."""
+        return [
+            [self._tokenizer.piece(i) for i in self._tokenizer.split(word)]
+            for word in sentence.words
+        ]
+
     def encode(self, batches: Iterable[Sequence[LocalPrepared]]) -> Iterator[Encoded]:
         """Yield the vectors of each batch, while the next are computed by other threads.
 

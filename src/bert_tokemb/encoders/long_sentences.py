@@ -67,7 +67,7 @@ class LongSentences:
         Raises:
             ServerError: the server fell silent, or takes pieces for others.
         """
-        pieces = self._learn(sentence, tokens, limit)
+        pieces = self.pieces(sentence, tokens, limit)
         counts = np.fromiter(map(len, pieces), np.intp, len(pieces))
         flat = list(chain.from_iterable(pieces))
         windows = windows_of(counts.tolist(), limit)
@@ -80,10 +80,10 @@ class LongSentences:
             np.empty((len(flat), self._width), self._dtype),
         )
 
-    def _learn(
+    def pieces(
         self, sentence: Sentence, tokens: Sequence[Sequence[str]], limit: int
     ) -> list[Sequence[str]]:
-        """Return the pieces of each word."""
+        """Return the pieces of each word; arguments are those of :meth:`encode`."""
         pieces: list[Sequence[str]] = [()] * len(tokens)
         chunks = deque(_chunks(tokens, limit))
         while chunks:

@@ -40,6 +40,7 @@ _SPECIAL = 2
 _BUDGET = Budget(pieces=2048, sentences=64)
 _LARGEST_REPLY = 4 << 20
 _MOST_UNDER_WAY = 8
+_MANY = 1024  # pieces; most models take fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +110,15 @@ class ServingEncoder:
         # than may wait in memory.
         workers = int(self._config.get("num_worker", 1))
         self._window = min(2 * workers + 1, _MOST_UNDER_WAY)
-        self._long_sentences: LongSentences | None = None
-        if long_sentences == "window":
-            self._long_sentences = LongSentences(
-                self._exchange,
-                self.budget,
-                self._window,
-                width=self._width,
-                dtype=self._dtype,
-                no_special_token=bool(self._config.get("no_special_token")),
-            )
+        self._in_windows = long_sentences == "window"
+        self._long_sentences = LongSentences(
+            self._exchange,
+            self.budget,
+            self._window,
+            width=self._width,
+            dtype=self._dtype,
+            no_special_token=bool(self._config.get("no_special_token")),
+        )
 
     @property
     def width(self) -> int:
@@ -148,6 +148,17 @@ class ServingEncoder:
         tokens = [basic_tokens(word, lower) for word in sentence.words]
         length = self._fixed_length or _SPECIAL + estimate(chain.from_iterable(tokens))
         return ServingPrepared(sentence, length, tokens)
+
+    def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
+        """Ask for the pieces of each word, however many there are.
+
+        Raises:
+            ServerError: the server fell silent for good, or answers nonsense.
+        """
+        tokens = self.prepare(sentence).tokens
+        if self._limit == maxsize:
+            self._limit = self._find_limit()
+        return self._long_sentences.pieces(sentence, tokens, self._limit)
 
     def encode(self, batches: Iterable[Sequence[ServingPrepared]]) -> Iterator[Encoded]:
         """Yield the vectors of each batch; several requests are under way meanwhile.
@@ -267,6 +278,15 @@ class ServingEncoder:
             return align_closely(prepared.tokens, pieces), False
         return counts, True
 
+    def _find_limit(self) -> int:
+        """Return the most pieces of a sentence, where no setting tells it."""
+        n = _MANY
+        while True:
+            (pieces,) = self._ask([as_text([HARMLESS] * n)], line=1)
+            if len(pieces) < n:
+                return len(pieces)
+            n *= 2
+
     def _ask(self, texts: Sequence[str], line: int) -> list[list[str]]:
         """Return the pieces of each text, which are cut as any sentence's are."""
         answers: list[list[str]] = []
@@ -283,7 +303,7 @@ class ServingEncoder:
         return None, True
 
     def _encode_long(self, prepared: ServingPrepared) -> Encoded:
-        if self._long_sentences is None:
+        if not self._in_windows:
             raise self._too_long(prepared, self._limit)
         return self._long_sentences.encode(prepared.sentence, prepared.tokens, self._limit)
 
