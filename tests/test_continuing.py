@@ -71,7 +71,7 @@ class Run:
         """The sentences that the journal says are written."""
         try:
             *_, last = self.journal.read_bytes().splitlines(keepends=True)
-            return json.loads(last)["counts"]["sentences"] if last.endswith(b"\n") else 0
+            return json.loads(last)["tally"]["counts"]["sentences"] if last.endswith(b"\n") else 0
         except (FileNotFoundError, KeyError, ValueError):
             return 0
 

@@ -25,8 +25,8 @@ class Opened:
     """A file that can be read."""
 
     file: BinaryIO
-    size: int | None
-    """Bytes that will come, or None where that is not known beforehand."""
+    is_plain: bool
+    """Whether it is a regular file, and read as it is."""
     damage: tuple[type[Exception], ...] = ()
     """What reading raises when the file is damaged or cut short, besides ``OSError``."""
 
@@ -52,12 +52,11 @@ def open_input(name: str) -> Opened:
 
 def of_file(file: BinaryIO) -> Opened:
     """Take a file that is open already, as it is."""
-    status = os.fstat(file.fileno())
-    return Opened(file, status.st_size if stat.S_ISREG(status.st_mode) else None)
+    return Opened(file, stat.S_ISREG(os.fstat(file.fileno()).st_mode))
 
 
 def _opened(file: Any, *damage: type[Exception]) -> Opened:
-    return Opened(file, None, (EOFError, *damage))
+    return Opened(file, False, (EOFError, *damage))
 
 
 def _open_zstd(name: str) -> Opened:

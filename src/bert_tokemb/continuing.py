@@ -19,7 +19,7 @@ from .errors import UsageError
 from .outputs.journal import Journal
 from .outputs.output import Output
 from .reading import Bookmark, TextInput
-from .types import Counts
+from .report import Tally
 from .wording import count_of
 
 __all__ = ["Continuation", "check_format"]
@@ -43,7 +43,7 @@ class Continuation:
 
     def begin(
         self, asked: Mapping[str, Any], width: int, dtype: np.dtype[Any], *, restart: bool
-    ) -> Counts | None:
+    ) -> Tally:
         """Go on where an interrupted run stopped, or begin.
 
         Args:
@@ -53,7 +53,7 @@ class Continuation:
             restart: Whether to begin in any case.
 
         Returns:
-            What was embedded before, or None.
+            What was met before: nothing, where it begins.
 
         Raises:
             UsageError: the interrupted run was another one.
@@ -69,16 +69,16 @@ class Continuation:
                 )
             if self.output.begin(width, dtype, reached["output"]):
                 self.is_running = True
-                return Counts(**reached["counts"])
+                return Tally.of_state(reached["tally"])
             self.text.rewind()
         self.output.keep(False)
         self.output.begin(width, dtype)
         if self.journal:
             self.journal.begin(asked)
         self.is_running = True
-        return None
+        return Tally()
 
-    def note(self, mark: Bookmark, counts: Counts) -> None:
+    def note(self, mark: Bookmark, tally: Tally) -> None:
         """Note that all up to a place in the text has been written."""
         if self.journal and self.text.can_be_read_again:
             position = self.output.position()
@@ -86,7 +86,7 @@ class Continuation:
                 reached = {
                     "text": asdict(mark),
                     "output": dict(position),
-                    "counts": asdict(counts),
+                    "tally": tally.state(),
                 }
                 self.journal.note(reached, self.output.sync)
 
@@ -107,7 +107,8 @@ class Continuation:
                 _log.warning(
                     "%s kept, the same command goes on behind them",
                     count_of(
-                        self.journal.reached["counts"]["sentences"], "sentence is|sentences are"
+                        self.journal.reached["tally"]["counts"]["sentences"],
+                        "sentence is|sentences are",
                     ),
                 )
             raise

@@ -10,7 +10,6 @@ from typing import Any, Generic
 import numpy as np
 from tqdm import tqdm
 
-from .reading import TextInput
 from .types import Budget, Counts, Encoded, Encoder, P, Sentence
 from .wording import bytes_of, count_of
 
@@ -20,22 +19,25 @@ _EVERY = 0.2  # seconds between two looks of the bar
 
 
 class Progress:
-    """Draws how much of a text has been encoded; a context manager.
+    """Draws how many words have been encoded; a context manager.
 
     Nothing is drawn when standard error is no terminal.
+
+    Args:
+        words: How many there are, if that is known.
+        quiet: Whether to draw nothing in any case.
     """
 
-    def __init__(self, text: TextInput, *, quiet: bool) -> None:
+    def __init__(self, words: int | None, *, quiet: bool) -> None:
         self._sentences = self._words = 0
         self._begin = self._drawn = time.monotonic()
         self._bar = tqdm(
-            total=text.size,
-            unit="B",
+            total=words,
+            unit=" words",
             unit_scale=True,
-            unit_divisor=1024,
             file=sys.stderr,
             disable=True if quiet or sys.stderr is None else None,
-            bar_format=None if text.size is None else "{l_bar}{bar}| {remaining} left{postfix}",
+            bar_format=None if words is None else "{l_bar}{bar}| {remaining} left{postfix}",
         )
 
     def watch(self, encoder: Encoder[P]) -> Encoder[P]:
@@ -46,14 +48,13 @@ class Progress:
         """
         return encoder if self._bar.disable else _Watched(encoder, self)
 
-    def reach(self, size: int) -> None:
-        """Show that so many bytes of the text are done, some of them by an earlier run."""
-        self._bar.update(max(0, size - self._bar.n))
+    def reach(self, words: int) -> None:
+        """Show that so many are done: by an earlier run, or since they were known already."""
+        self._bar.update(max(0, words - self._bar.n))
 
     def see(self, encoded: Encoded) -> Encoded:
         """Count a batch, and pass it on."""
-        sizes = (len(" ".join(s.words).encode()) + 1 for s in encoded.sentences)
-        self._bar.update(sum(sizes))
+        self._bar.update(len(encoded.counts))
         self._sentences += len(encoded.sentences)
         self._words += len(encoded.counts)
         now = time.monotonic()
@@ -67,9 +68,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None and self._bar.total is not None:
-            self._bar.update(self._bar.total - self._bar.n)  # blank lines, further white space
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
 
@@ -107,7 +106,7 @@ class _Watched(Generic[P]):
 
 
 def summary(
-    text: TextInput,
+    text: str,
     counts: Counts,
     output: str,
     size: int,
@@ -118,7 +117,7 @@ def summary(
     """Return the line that is told at the end.
 
     Args:
-        text: What was embedded.
+        text: The name of what was embedded.
         counts: Of all of it.
         output: Where it went.
         size: Bytes of the result.
@@ -127,7 +126,7 @@ def summary(
     """
     before = before or Counts()
     if not counts.lines:
-        return f"{text.name} is empty: wrote an empty list to {output}"
+        return f"{text} is empty: wrote an empty list to {output}"
     told = (
         f"{count_of(counts.sentences, 'sentence')}, {count_of(counts.words, 'word')} -> {output} "
         f"({bytes_of(size)}) in {seconds:.1f} s, "

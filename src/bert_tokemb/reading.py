@@ -13,7 +13,7 @@ from pathlib import Path
 from .compression import of_file, open_input
 from .errors import InputError
 
-__all__ = ["Bookmark", "TextInput"]
+__all__ = ["Bookmark", "TextInput", "TextSize"]
 
 _CHUNK = 1 << 20
 
@@ -27,6 +27,14 @@ class Bookmark:
     """Of what came out of it, if it was compressed."""
     digest: str
     """Of these bytes: 128 bits of BLAKE2b."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSize:
+    """How much of a text there is."""
+
+    lines: int
+    words: int
 
 
 class TextInput:
@@ -55,8 +63,7 @@ class TextInput:
             ) from error
         self._file = opened.file
         self._damage = opened.damage
-        self.size = opened.size
-        """Bytes in all, or None for what is no regular file, or compressed."""
+        self._is_plain = opened.is_plain
         self.can_be_read_again = name != "-" and Path(name).is_file()
         self._lines = self._bytes = 0
         self._hash = hashlib.blake2b(digest_size=16)
@@ -82,6 +89,24 @@ class TextInput:
                     f"{start + error.start} ({error.reason}); convert it first, for example with "
                     "iconv"
                 ) from error
+
+    def measure(self) -> TextSize | None:
+        """Count all words that are still to come, and stay where it is.
+
+        None for what is no plain file: a stream, or compressed.
+        """
+        if not self._is_plain:
+            return None
+        lines = words = 0
+        with self._telling():
+            here = self._file.tell()
+            # Whole lines, since a word must not be cut.
+            while chunk := self._file.read(_CHUNK) + self._file.readline():
+                # What is not UTF-8 is told when it is read.
+                words += len(chunk.decode("utf-8", "replace").split())
+                lines += chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+            self._file.seek(here)
+        return TextSize(lines, words)
 
     def bookmark(self) -> Bookmark:
         """Tell how far it was read."""

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from ..interruption import hold_signals, ignore_signals
+from ..interruption import hold_signals
 from .options import (
     ENGINE_OPTIONS,
     PROGRAM,
@@ -125,6 +121,17 @@ _FOR_SERVER = ("timeout", "retries")
     "--restart/--no-restart",
     help="Begin anew where an interrupted run would be continued.",
 )
+@option(
+    "--disk-check/--no-disk-check",
+    default=True,
+    help="Refuse what the disk has no room for, as soon as that is known.",
+)
+@option(
+    "--report",
+    "report_name",
+    metavar="PATH",
+    help="Where a report goes, in JSON: what was met, on which lines, with which options.",
+)
 @option("--quiet/--no-quiet", help="Tell nothing but errors.")
 @option("--default-server", callback=address, default="localhost", hidden=True)
 def embed(**options: Any) -> Callable[[], None]:
@@ -143,7 +150,7 @@ def embed(**options: Any) -> Callable[[], None]:
         options["model"] = None
     for_server = {name: options.pop(name) for name in _FOR_SERVER}
     for_engine = {name: options.pop(name) for name in ENGINE_OPTIONS}
-    for_server["long_sentences"] = for_engine["long_sentences"] = options.pop("long_sentences")
+    for_server["long_sentences"] = for_engine["long_sentences"] = options["long_sentences"]
     return partial(
         _embed,
         **options,
@@ -155,113 +162,49 @@ def embed(**options: Any) -> Callable[[], None]:
 
 def _embed(
     *,
-    input_name: str,
-    output_name: str,
-    strategy: str,
     server: Address | None,
     model: str | None,
     default_server: Address,
-    blank_lines: Literal["keep", "skip"],
-    output_format: str | None,
-    dtype: str | None,
-    strict: bool,
-    restart: bool,
-    quiet: bool,
     for_server: Mapping[str, Any],
     for_engine: Mapping[str, Any],
     given: Collection[str],
+    **options: Any,
 ) -> None:
     with hold_signals():
-        import numpy as np
-
-        from ..continuing import Continuation, check_format
         from ..encoders.choice import choose_encoder
-        from ..outputs.formats import format_of, open_output
-        from ..outputs.journal import open_journal
-        from ..pipeline import LOOK_AHEAD, Pipeline
-        from ..progress import Progress, summary
-        from ..reading import TextInput
-        from ..strategies import load_strategy
-        from ..types import Counts
+        from ..running import Asked, run
 
+    asked = Asked(**options)
     logging.basicConfig(
-        format=f"{PROGRAM}: %(message)s", level=logging.ERROR if quiet else logging.WARNING
+        format=f"{PROGRAM}: %(message)s", level=logging.ERROR if asked.quiet else logging.WARNING
     )
-    if not output_name:
+    if not asked.output_name:
         raise UsageError("--output is empty: give the path of a file, or - for stdout")
-    _refuse_same_file(input_name, output_name)
-    kind = format_of(output_name, output_format)
-    merging = load_strategy(strategy)
-    counts, before = Counts(), None
-    begin = time.monotonic()
-    with ExitStack() as closing:
-        text = closing.enter_context(TextInput(input_name))
-        journal = open_journal(output_name)
-        if journal:
-            closing.enter_context(journal)
-            if not restart:
-                check_format(journal, kind)
-        with (
-            open_output(output_name, kind) as output,
-            Continuation(text, output, journal).keeping() as run,
-            choose_encoder(
-                server,
-                model,
-                default_server=default_server,
-                for_server=for_server,
-                for_engine=for_engine,
-                given=given,
-            ) as encoder,
-            Progress(text, quiet=quiet) as progress,
-        ):
-            kept = np.dtype(dtype or encoder.dtype)
-            asked = {
-                "version": version("bert-tokemb"),
-                "format": kind,
-                "dtype": kept.name,
-                "strategy": strategy,
-                "blank_lines": blank_lines,
-                "strict": strict,
-                "long_sentences": for_engine["long_sentences"],
-                **encoder.identity,
-            }
-            before = run.begin(asked, encoder.width, kept, restart=restart)
-            if before:
-                counts = replace(before)
-                progress.reach(text.bookmark().bytes)
-                if not quiet:
-                    tell(f"{PROGRAM}: continuing at sentence {counts.sentences + 1:,}")
-            pipeline = Pipeline(
-                progress.watch(encoder),
-                merging,
-                keep_blank_lines=blank_lines == "keep",
-                strict=strict,
-                look_ahead=LOOK_AHEAD,
-            )
-            stretches = pipeline.stretches(
-                text, counts, first_line=counts.lines + 1, mark=text.bookmark
-            )
-            for stretch in stretches:
-                for sentence in stretch.sentences:
-                    output.write(sentence.astype(kept))
-                run.note(stretch.mark, counts)
-                progress.reach(stretch.mark.bytes)
-        ignore_signals()
-        if journal:
-            journal.done()
-        if not quiet:
-            seconds = time.monotonic() - begin
-            tell(summary(text, counts, output.name, output.size, seconds, before=before))
+    if asked.report_name == "":
+        raise UsageError("--report is empty: give the path of a file")
+    for option_name, name in (("--output", asked.output_name), ("--report", asked.report_name)):
+        if name:
+            _refuse_same_file(asked.input_name, name, option_name)
+    choose = partial(
+        choose_encoder,
+        server,
+        model,
+        default_server=default_server,
+        for_server=for_server,
+        for_engine=for_engine,
+        given=given,
+    )
+    run(asked, choose, (lambda line: None) if asked.quiet else tell)
 
 
-def _refuse_same_file(input_name: str, output_name: str) -> None:
+def _refuse_same_file(input_name: str, output_name: str, option_name: str) -> None:
     source = Path(input_name)
     try:
         same = input_name != "-" and source.is_file() and _is_same(source, output_name)
     except OSError:  # one of them is not there, or what is wrong will be told when it is opened
         return
     if same:
-        raise UsageError(f"INPUT and --output are the same file, {input_name}")
+        raise UsageError(f"INPUT and {option_name} are the same file, {input_name}")
 
 
 def _is_same(source: Path, output_name: str) -> bool:

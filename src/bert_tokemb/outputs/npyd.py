@@ -61,6 +61,11 @@ class NpydOutput:
         """Bytes written so far."""
         return self._vectors.size + self._offsets.size
 
+    @property
+    def is_file(self) -> bool:
+        """It always is, or several."""
+        return True
+
     def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
         """Learn what will come, and where to go on."""
         begun = position or {"words": 0, "sentences": 0}

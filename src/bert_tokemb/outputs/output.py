@@ -29,6 +29,10 @@ class Output(Protocol):
     def size(self) -> int:
         """Bytes written so far."""
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is on a disk, under a name of its own."""
+
     def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
         """Learn what will come: ``(n, width)`` arrays of one type.
 

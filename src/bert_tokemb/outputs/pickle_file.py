@@ -35,6 +35,11 @@ class PickleFile:
         """Bytes written so far."""
         return self._file.size
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is no stream, and no device."""
+        return isinstance(self._file, WholeFile) and self._file.is_regular
+
     def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
         """Begin the list, or go on with it."""
         written = position["bytes"] if position else 0

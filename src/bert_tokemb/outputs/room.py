@@ -1,0 +1,63 @@
+"""Whether a disk has room for a result."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from ..errors import OutputError
+from ..wording import bytes_of
+from .writer import telling
+
+__all__ = ["check_room", "warn_of_room"]
+
+_log = logging.getLogger(__name__)
+
+# What a sentence takes besides its rows, about.
+_PER_SENTENCE = 100
+
+
+def _room_for(name: str) -> int:
+    """Return the bytes that may be written to a file of that name."""
+    with telling(name):
+        found = os.statvfs(Path(os.path.realpath(name)).parent)
+    return found.f_bavail * found.f_frsize
+
+
+def check_room(name: str, words: int, sentences: int, bytes_per_word: int, written: int) -> None:
+    """See beforehand whether the disk can hold a result.
+
+    Args:
+        name: Of the result.
+        words: In all.
+        sentences: In all.
+        bytes_per_word: What a row takes.
+        written: Bytes of it that are on the disk already.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    needed = words * bytes_per_word + sentences * _PER_SENTENCE - written
+    room = _room_for(name)
+    if needed > room:
+        raise OutputError(
+            f"cannot write {name}: it will take {bytes_of(needed)}, and the disk has room for "
+            f"{bytes_of(room)}; make room, give --dtype float16, or --no-disk-check to try"
+        )
+
+
+def warn_of_room(name: str, words: int, written: int) -> bool:
+    """Warn when less room is left than has been written; tell whether there was reason to.
+
+    For texts of which nobody knows how much is still to come.
+    """
+    room = _room_for(name)
+    if room >= written or not words:
+        return False
+    _log.warning(
+        "the disk has room for %s, which is about %s more words",
+        bytes_of(room),
+        f"{room * words // max(1, written):,}",
+    )
+    return True

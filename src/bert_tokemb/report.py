@@ -1,0 +1,96 @@
+"""What a run met, for a person or a program to read afterwards."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from .outputs.whole_file import WholeFile
+from .types import Counts, Embedded
+
+__all__ = ["FORMAT", "Tally", "write_report"]
+
+FORMAT = "bert-tokemb report 1"
+"""What the report calls itself."""
+
+_MOST = 100
+"""Of each kind; so long stays the report of whatever text."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts, and the first lines and words that are worth telling; of each kind a bounded number.
+
+    Words come with the number of their line, from 1.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    unknown_words: list[tuple[int, str]] = field(default_factory=list)
+    words_without_pieces: list[tuple[int, str]] = field(default_factory=list)
+    sentences_aligned_inexactly: list[int] = field(default_factory=list)
+    sentences_in_windows: list[int] = field(default_factory=list)
+
+    def see(self, one: Embedded) -> None:
+        """Take note of a sentence; it is counted by others."""
+        remarks = one.remarks
+        if remarks is None:
+            return
+        for kept, words in (
+            (self.unknown_words, remarks.unknown),
+            (self.words_without_pieces, remarks.empty),
+        ):
+            kept += [(one.line, one.words[j]) for j in words[: _MOST - len(kept)]]
+        for lines, is_so in (
+            (self.sentences_aligned_inexactly, remarks.inexact),
+            (self.sentences_in_windows, remarks.windowed),
+        ):
+            if is_so and len(lines) < _MOST:
+                lines.append(one.line)
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it, in values that JSON has."""
+        return asdict(self)
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Tally:
+        """Return what had that state."""
+        words = {
+            name: [(line, word) for line, word in state[name]]
+            for name in ("unknown_words", "words_without_pieces")
+        }
+        return cls(**{**state, **words, "counts": Counts(**state["counts"])})
+
+
+def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None:
+    """Write a report of JSON.
+
+    Args:
+        file: Where to.
+        tally: What was met.
+        more: Whatever else is to be told, before that.
+    """
+    met = tally.state()
+    told = {
+        "format": FORMAT,
+        **more,
+        "counts": met.pop("counts"),
+        "first": {
+            name: [_named(entry) for entry in entries] for name, entries in met.items() if entries
+        },
+        "versions": {
+            "bert_tokemb": version("bert-tokemb"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+    file.write(json.dumps(told, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _named(entry: int | Sequence[Any]) -> int | dict[str, Any]:
+    return entry if isinstance(entry, int) else dict(zip(("line", "word"), entry, strict=True))

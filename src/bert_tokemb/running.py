@@ -1,0 +1,162 @@
+"""One run of ``bert-tokemb embed``: a text in, a result out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+
+from .continuing import Continuation, check_format
+from .interruption import ignore_signals
+from .outputs.formats import format_of, open_output
+from .outputs.journal import open_journal
+from .outputs.output import Output
+from .outputs.room import check_room, warn_of_room
+from .outputs.whole_file import WholeFile
+from .pipeline import LOOK_AHEAD, Pipeline
+from .progress import Progress, summary
+from .reading import TextInput, TextSize
+from .report import write_report
+from .strategies import load_strategy
+from .types import Counts, Encoder
+
+__all__ = ["Asked", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command was asked, its encoder aside."""
+
+    input_name: str
+    output_name: str
+    output_format: str | None = None
+    dtype: str | None = None
+    strategy: str = "avg"
+    blank_lines: Literal["keep", "skip"] = "keep"
+    strict: bool = False
+    long_sentences: str = "window"
+    restart: bool = False
+    disk_check: bool = True
+    report_name: str | None = None
+    quiet: bool = False
+
+
+def run(
+    asked: Asked,
+    open_encoder: Callable[[], AbstractContextManager[Encoder[Any]]],
+    tell: Callable[[str], None],
+) -> None:
+    """Embed a text.
+
+    Args:
+        asked: What from, where to, and how.
+        open_encoder: Called when all else is known to be there.
+        tell: Tells a line, unless it is to be quiet.
+
+    Raises:
+        TokembError: whatever can go wrong.
+    """
+    begin, clock = datetime.now(timezone.utc), time.monotonic()
+    kind = format_of(asked.output_name, asked.output_format)
+    strategy = load_strategy(asked.strategy)
+    with ExitStack() as stack:
+        text = stack.enter_context(TextInput(asked.input_name))
+        report = stack.enter_context(WholeFile(asked.report_name)) if asked.report_name else None
+        journal = open_journal(asked.output_name)
+        if journal:
+            stack.enter_context(journal)
+            if not asked.restart:
+                check_format(journal, kind)
+        with (
+            open_output(asked.output_name, kind) as output,
+            Continuation(text, output, journal).keeping() as continuation,
+            open_encoder() as encoder,
+        ):
+            dtype = np.dtype(asked.dtype or encoder.dtype)
+            about = _about(asked, kind, dtype, encoder)
+            size = text.measure()
+            tally = continuation.begin(about, encoder.width, dtype, restart=asked.restart)
+            before = replace(tally.counts)
+            if before.lines:
+                tell(f"bert-tokemb: continuing at sentence {before.sentences + 1:,}")
+            room = _Room(asked, output, encoder.width * dtype.itemsize)
+            room.check(size)
+            with Progress(size.words if size else None, quiet=asked.quiet) as progress:
+                progress.reach(before.words)
+                pipeline = Pipeline(
+                    progress.watch(encoder),
+                    strategy,
+                    keep_blank_lines=asked.blank_lines == "keep",
+                    strict=asked.strict,
+                    look_ahead=LOOK_AHEAD,
+                )
+                for stretch in pipeline.stretches(
+                    text, tally.counts, first_line=before.lines + 1, mark=text.bookmark
+                ):
+                    for sentence in stretch.sentences:
+                        tally.see(sentence)
+                        output.write(sentence.astype(dtype))
+                    continuation.note(stretch.mark, tally)
+                    progress.reach(tally.counts.words)
+                    room.watch(tally.counts)
+        ignore_signals()
+        if journal:
+            journal.done()
+        seconds = time.monotonic() - clock
+        if report:
+            run_of = {
+                "input": text.name,
+                "output": output.name,
+                "bytes": output.size,
+                "width": encoder.width,
+                "begin": begin.isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+                "sentences_taken_over": before.sentences,
+            }
+            write_report(report, tally, {**run_of, "asked": about})
+    tell(summary(text.name, tally.counts, output.name, output.size, seconds, before=before))
+
+
+def _about(
+    asked: Asked, kind: str, dtype: np.dtype[Any], encoder: Encoder[Any]
+) -> Mapping[str, Any]:
+    """Return what decides the result, besides the text."""
+    return {
+        "version": version("bert-tokemb"),
+        "format": kind,
+        "dtype": dtype.name,
+        "strategy": asked.strategy,
+        "blank_lines": asked.blank_lines,
+        "strict": asked.strict,
+        "long_sentences": asked.long_sentences,
+        **encoder.identity,
+    }
+
+
+@dataclass(slots=True)
+class _Room:
+    """Whether the disk can hold the result: known beforehand, or watched."""
+
+    asked: Asked
+    output: Output
+    bytes_per_word: int
+    is_watched: bool = False
+
+    def check(self, size: TextSize | None) -> None:
+        if not self.asked.disk_check or not self.output.is_file:
+            return
+        if size is None:
+            self.is_watched = True
+            return
+        name, written = self.asked.output_name, self.output.size
+        check_room(name, size.words, size.lines, self.bytes_per_word, written)
+
+    def watch(self, counts: Counts) -> None:
+        if self.is_watched and warn_of_room(self.asked.output_name, counts.words, self.output.size):
+            self.is_watched = False
