@@ -14,6 +14,7 @@ import pytest
 from bert_tokemb.errors import InputError
 from bert_tokemb.inspection import inspect
 from bert_tokemb.outputs.npyd import NpydOutput
+from bert_tokemb.outputs.output import Content
 from bert_tokemb.outputs.pickle import PickleOutput
 from bert_tokemb.types import Embedded
 from bert_tokemb.unpickling import read_arrays
@@ -131,7 +132,7 @@ def test_it_counts(tmp_path: Path) -> None:
             output.write(array)
         output.end()
     with NpydOutput(str(tmp_path / "a.npyd")) as directory:
-        directory.begin(3, np.dtype(np.float32))
+        directory.begin(Content(3, np.dtype(np.float32)))
         for line, array in enumerate(ARRAYS, 1):
             directory.write(Embedded(line, ["a"] * len(array), array))
     for name in ("a.pkl", "a.npyd"):

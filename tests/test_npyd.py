@@ -13,6 +13,7 @@ import pytest
 import bert_tokemb
 from bert_tokemb.errors import InputError, OutputError
 from bert_tokemb.outputs.npyd import NpydOutput
+from bert_tokemb.outputs.output import Content
 from bert_tokemb.types import Embedded
 from conftest import Command, load
 from support.memory import run_and_measure
@@ -28,7 +29,7 @@ def some_arrays(dtype: str = "float32", n: int = 20) -> Arrays:
 
 def write(path: Path, arrays: Arrays, dtype: str = "float32") -> None:
     with NpydOutput(str(path)) as output:
-        output.begin(3, np.dtype(dtype))
+        output.begin(Content(3, np.dtype(dtype)))
         for line, array in enumerate(arrays, 1):
             output.write(Embedded(line, ["a"] * len(array), array))
 
@@ -51,7 +52,7 @@ def test_arrays_of_another_layout(tmp_path: Path) -> None:
     wide = np.arange(12, dtype=np.float32).reshape(2, 6)
     arrays = [wide[:, ::2], np.asfortranarray(wide[:, :3]), wide[:, 3:].astype(">f8")]
     with NpydOutput(str(tmp_path / "out.npyd")) as output:
-        output.begin(3, np.dtype(np.float32))
+        output.begin(Content(3, np.dtype(np.float32)))
         for line, array in enumerate(arrays, 1):
             output.write(Embedded(line, ["a"] * len(array), array))
     text = bert_tokemb.open(tmp_path / "out.npyd")
@@ -126,7 +127,7 @@ def test_an_older_one_is_replaced_when_all_is_well(tmp_path: Path) -> None:
     write(path, some_arrays(n=3))
     (path / "more").touch()
     with pytest.raises(ZeroDivisionError), NpydOutput(str(path)) as output:  # noqa: PT012
-        output.begin(3, np.dtype(np.float32))
+        output.begin(Content(3, np.dtype(np.float32)))
         assert len(list(tmp_path.iterdir())) == 2
         _ = 1 / 0
     assert len(bert_tokemb.open(path)) == 3

@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from .errors import UsageError
 from .outputs.journal import Journal
-from .outputs.output import Output
+from .outputs.output import Content, Output
 from .reading import Bookmark, TextInput
 from .report import Tally
 from .wording import count_of
@@ -41,15 +39,12 @@ class Continuation:
     is_running: bool = False
     """Whether anything may have been written yet."""
 
-    def begin(
-        self, asked: Mapping[str, Any], width: int, dtype: np.dtype[Any], *, restart: bool
-    ) -> Tally:
+    def begin(self, asked: Mapping[str, Any], content: Content, *, restart: bool) -> Tally:
         """Go on where an interrupted run stopped, or begin.
 
         Args:
             asked: What decides the result, besides the text: names and values that JSON has.
-            width: Of the arrays.
-            dtype: Their type.
+            content: What the output will hold.
             restart: Whether to begin in any case.
 
         Returns:
@@ -67,12 +62,12 @@ class Continuation:
                     f"begun, not in its first {reached['text']['lines']:,} lines: give --restart "
                     "to begin anew"
                 )
-            if self.output.begin(width, dtype, reached["output"]):
+            if self.output.begin(content, reached["output"]):
                 self.is_running = True
                 return Tally.of_state(reached["tally"])
             self.text.rewind()
         self.output.keep(False)
-        self.output.begin(width, dtype)
+        self.output.begin(content)
         if self.journal:
             self.journal.begin(asked)
         self.is_running = True

@@ -19,8 +19,8 @@ from .wording import bytes_of
 
 __all__ = ["Inspection", "inspect"]
 
-# What is told of it by looking.
-_COUNTED = ("sentences", "words", "width", "dtype")
+# By what a model is known again; nothing for people.
+_FOR_PROGRAMS = ("vectors", "vocabulary")
 _SHOWN_ROWS = 3
 _SHOWN_NUMBERS = 4
 
@@ -89,7 +89,7 @@ class Inspection:
             yield f"  numbers    {self.least:.4g} to {self.most:.4g}"
         yield f"  odd rows   {self.zero:,} of zeros, {self.not_finite:,} with NaN or infinity"
         for name, value in self.about.items():
-            yield f"  {name:<9}  {value}"
+            yield f"  {name:<14}  {value}"
         for sentence, row in self.first:
             numbers = " ".join(f"{number:8.4f}" for number in row)
             yield f"  sentence {sentence}: {numbers} ..."
@@ -116,7 +116,12 @@ def inspect(path: str) -> Inspection:
 def _inspect_directory(path: Path) -> Inspection:
     text = EmbeddedText(path)
     size = sum(file.stat().st_size for file in path.iterdir())
-    told = {name: value for name, value in text.meta.items() if name not in _COUNTED}
+    about = text.meta.get("about")
+    told = {
+        name: value
+        for name, value in (about if isinstance(about, dict) else {}).items()
+        if name not in _FOR_PROGRAMS
+    }
     inspection = Inspection(str(path), "a directory of arrays", size, about=told)
     for array in text:
         inspection.see(array)

@@ -95,6 +95,10 @@ class _Watched(Generic[P]):
     def identity(self) -> Mapping[str, Any]:
         return self._encoder.identity
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return self._encoder.origin
+
     def prepare(self, sentence: Sentence) -> P:
         return self._encoder.prepare(sentence)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import numpy as np
 
 from .outputs.whole_file import WholeFile
 from .types import Counts, Embedded
@@ -83,13 +82,15 @@ def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None
         "first": {
             name: [_named(entry) for entry in entries] for name, entries in met.items() if entries
         },
-        "versions": {
-            "bert_tokemb": version("bert-tokemb"),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), **dict(_versions())},
     }
     file.write(json.dumps(told, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in ("bert-tokemb", "numpy", "onnxruntime", "bert-serving-client"):
+        with suppress(PackageNotFoundError):
+            yield package.replace("-", "_"), version(package)
 
 
 def _named(entry: int | Sequence[Any]) -> int | dict[str, Any]:

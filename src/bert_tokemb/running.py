@@ -16,7 +16,7 @@ from .continuing import Continuation, check_format
 from .interruption import ignore_signals
 from .outputs.formats import format_of, open_output
 from .outputs.journal import open_journal
-from .outputs.output import Output
+from .outputs.output import Content, Output
 from .outputs.room import check_room, warn_of_room
 from .outputs.whole_file import WholeFile
 from .pipeline import LOOK_AHEAD, Pipeline
@@ -79,9 +79,12 @@ def run(
             open_encoder() as encoder,
         ):
             dtype = np.dtype(asked.dtype or encoder.dtype)
-            about = _about(asked, kind, dtype, encoder)
+            decisive = _decisive(asked, kind, dtype, encoder)
+            about = {**encoder.origin, **decisive}
             size = text.measure()
-            tally = continuation.begin(about, encoder.width, dtype, restart=asked.restart)
+            tally = continuation.begin(
+                decisive, Content(encoder.width, dtype, about), restart=asked.restart
+            )
             before = replace(tally.counts)
             if before.lines:
                 tell(f"bert-tokemb: continuing at sentence {before.sentences + 1:,}")
@@ -123,7 +126,7 @@ def run(
     tell(summary(text.name, tally.counts, output.name, output.size, seconds, before=before))
 
 
-def _about(
+def _decisive(
     asked: Asked, kind: str, dtype: np.dtype[Any], encoder: Encoder[Any]
 ) -> Mapping[str, Any]:
     """Return what decides the result, besides the text."""

@@ -176,6 +176,10 @@ class Encoder(Protocol[P]):
         little from one machine to another, and more from one model to another.
         """
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Where they come from, to be told; the same vectors may come from elsewhere too."""
+
     def prepare(self, sentence: Sentence) -> P:
         """Split the words as far as is possible before encoding, and tell the length."""
 

@@ -159,6 +159,11 @@ class LocalEncoder:
             "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
         }
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The model, as it was named and where it was found."""
+        return {"model": self._engine.model.name, "model_from": self._engine.model.origin}
+
     def prepare(self, sentence: Sentence) -> LocalPrepared:
         """Split the words into pieces, and these into windows where they are too many.
 

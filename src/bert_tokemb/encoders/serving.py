@@ -142,6 +142,11 @@ class ServingEncoder:
         """The settings that decide vectors and pieces; it may have moved to another address."""
         return {"encoder": "server", **identity_of(self._config), "vectors": self._some_numbers}
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Where the server listens."""
+        return {"server": str(self._address)}
+
     def prepare(self, sentence: Sentence) -> ServingPrepared:
         """Split the words into basic tokens, and estimate the number of pieces."""
         lower = self._do_lower_case

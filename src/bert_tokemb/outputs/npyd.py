@@ -11,7 +11,6 @@ import json
 import math
 import os
 from contextlib import ExitStack
-from importlib.metadata import version
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import Embedded
-from .output import Position
+from .output import Content, Position
 from .whole_directory import WholeDirectory
 from .writer import Writer, telling
 
@@ -66,12 +65,13 @@ class NpydOutput:
         """It always is, or several."""
         return True
 
-    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
+    def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come, and where to go on."""
+        self._about = content.about
         begun = position or {"words": 0, "sentences": 0}
         self._words, self._sentences = begun["words"], begun["sentences"]
         offsets = self._sentences + 1 if position else 0
-        if not self._vectors.begin(dtype, (width,), self._words):
+        if not self._vectors.begin(content.dtype, (content.width,), self._words):
             return False
         if not self._offsets.begin(np.dtype(np.int64), (), offsets):
             return False
@@ -120,7 +120,7 @@ class NpydOutput:
             "words": self._words,
             "width": self._vectors.row[0],
             "dtype": self._vectors.dtype.name,
-            "bert_tokemb_version": version("bert-tokemb"),
+            "about": self._about,
         }
         with telling(self.name), (self._directory.path / META).open("w", encoding="utf-8") as file:
             json.dump(meta, file, indent=1)

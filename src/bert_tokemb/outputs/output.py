@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..types import Embedded
 
-__all__ = ["Output", "Position"]
+__all__ = ["Content", "Output", "Position"]
 
 Position: TypeAlias = Mapping[str, int]
 """How far an output was written, in numbers that each format chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an output will hold: ``(n, width)`` arrays of one type."""
+
+    width: int
+    dtype: np.dtype[Any]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """How they were made: names, and values that JSON has."""
 
 
 class Output(Protocol):
@@ -33,12 +44,11 @@ class Output(Protocol):
     def is_file(self) -> bool:
         """Whether it is on a disk, under a name of its own."""
 
-    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
-        """Learn what will come: ``(n, width)`` arrays of one type.
+    def begin(self, content: Content, position: Position | None = None) -> bool:
+        """Learn what will come.
 
         Args:
-            width: Of the arrays.
-            dtype: Their type.
+            content: What it is.
             position: Where to go on with what was left by an interrupted run; else at nothing.
 
         Returns:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..types import Embedded
-from .output import Position
+from .output import Content, Position
 from .pickle import PickleOutput
 from .standard_output import StandardOutput
 from .whole_file import WholeFile
@@ -40,12 +38,12 @@ class PickleFile:
         """Whether it is no stream, and no device."""
         return isinstance(self._file, WholeFile) and self._file.is_regular
 
-    def begin(self, width: int, dtype: np.dtype[Any], position: Position | None = None) -> bool:
+    def begin(self, content: Content, position: Position | None = None) -> bool:
         """Begin the list, or go on with it."""
         written = position["bytes"] if position else 0
         if isinstance(self._file, WholeFile) and not self._file.go_to(written):
             return False
-        self._output = PickleOutput(self._file, written=written, dtype=dtype)
+        self._output = PickleOutput(self._file, written=written, dtype=content.dtype)
         return True
 
     def position(self) -> Position | None:

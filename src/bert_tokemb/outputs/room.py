@@ -15,7 +15,7 @@ __all__ = ["check_room", "warn_of_room"]
 _log = logging.getLogger(__name__)
 
 # What a sentence takes besides its rows, about.
-_PER_SENTENCE = 100
+_PER_SENTENCE = 50
 
 
 def _room_for(name: str) -> int:

@@ -1,0 +1,176 @@
+"""`--report`, and whether the disk has room."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import Command
+from support.standin import StandIn
+from test_continuing import PROGRAM, TAKEN_OVER, Run
+
+ROOM = """
+import os
+class Room:
+    f_frsize = 1000
+    f_bavail = {blocks}
+os.statvfs = lambda path: Room
+"""
+
+
+def test_what_it_tells(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
+    text, output, report = tmp_path / "text", tmp_path / "out.pkl", tmp_path / "report.json"
+    text.write_text("a \u2603 b\n\n\u200b c\n" + "a " * 63 + "\na \u2603 b\n", encoding="utf-8")
+    options = ("--model", shared_tiny, "--strategy", "last", "--dtype", "float16")
+    done = run("embed", text, "-o", output, *options, "--report", report)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text("utf-8"))
+    assert told["format"] == "bert-tokemb report 1"
+    assert (told["input"], told["output"]) == (str(text), str(output))
+    assert (told["bytes"], told["width"]) == (output.stat().st_size, 32)
+    assert told["sentences_taken_over"] == 0
+    assert told["seconds"] > 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", told["begin"])
+    assert told["counts"] == {
+        "lines": 5,
+        "sentences": 5,
+        "words": 71,
+        "blank_lines": 1,
+        "unknown_words": 2,
+        "empty_words": 1,
+        "inexact_sentences": 0,
+        "windowed_sentences": 1,
+    }
+    assert told["first"] == {
+        "unknown_words": [{"line": 1, "word": "\u2603"}, {"line": 5, "word": "\u2603"}],
+        "words_without_pieces": [{"line": 3, "word": "\u200b"}],
+        "sentences_in_windows": [4],
+    }
+    asked = told["asked"]
+    assert (asked["strategy"], asked["dtype"], asked["format"]) == ("last", "float16", "pkl")
+    assert (asked["encoder"], asked["layers"], asked["max_seq_len"]) == ("engine", [1], 64)
+    assert asked["model"] == str(shared_tiny)
+    assert set(told["versions"]) == {
+        "bert_tokemb",
+        "python",
+        "numpy",
+        "onnxruntime",
+        "bert_serving_client",
+    }
+
+
+def test_it_is_bounded(run: Command, tmp_path: Path, server: StandIn) -> None:
+    text, report = tmp_path / "text", tmp_path / "report.json"
+    text.write_text("\u200b \u200b a\n" * 1000, encoding="utf-8")
+    done = run(
+        *("embed", text, "-o", tmp_path / "out", "--server", server.address, "--report", report)
+    )
+    assert done.returncode == 0
+    told = json.loads(report.read_text())
+    assert told["counts"]["empty_words"] == 2000
+    assert len(told["first"]["words_without_pieces"]) == 100
+    assert told["first"]["words_without_pieces"][-1]["line"] == 50
+    assert told["asked"]["encoder"] == "server"
+    assert told["asked"]["server"] == str(server.address)
+
+
+def test_of_a_run_that_was_interrupted(shared_tiny: Path, tmp_path: Path) -> None:
+    """What was met before is told too."""
+    lines = ["\u2603 first", *(f"a {'b ' * (n % 40)}" + "c" * (n // 40) for n in range(2000))]
+    run = Run(tmp_path, lines, "--model", shared_tiny, "--layers", "0,1,2")
+    run.interrupt(beyond=300)
+    report = tmp_path / "report.json"
+    code, done = run("--report", report)
+    assert code == 0
+    told = json.loads(report.read_text())
+    taken = int(TAKEN_OVER.search(done).group(1).replace(",", ""))
+    assert told["sentences_taken_over"] == taken > 300
+    assert told["counts"]["sentences"] == 2001
+    assert told["first"]["unknown_words"][0] == {"line": 1, "word": "\u2603"}
+
+
+@pytest.mark.parametrize("name", ["nowhere/report.json", ".", ""])
+def test_it_cannot_be_written(name: str, server: StandIn, run: Command, tmp_path: Path) -> None:
+    """That is known before anything is computed."""
+    (tmp_path / "text").write_text("a\n")
+    options = ("text", "-o", "out", "--server", server.address, "--report", name)
+    before = len(server.requests)
+    done = run("embed", *options, cwd=tmp_path)
+    assert done.returncode == (1 if name else 2)
+    assert done.stderr.count("\n") == 1
+    assert len(server.requests) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_none_of_a_run_that_fails(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"a\n\xff\n")
+    options = ("text", "-o", "out", "--model", shared_tiny, "--report", "report.json")
+    assert run("embed", *options, cwd=tmp_path).returncode == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+# --- Room -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def text_run(tmp_path: Path, server: StandIn) -> Run:
+    """10,000 words of 8 numbers: 320 kB, and 50 kB for 1,000 sentences."""
+    return Run(tmp_path, ["a b c d e f g h i j"] * 1000, "--server", server.address)
+
+
+@pytest.mark.parametrize(("blocks", "more", "code"), [
+    (369, (), 1), (371, (), 0), (369, ("--no-disk-check",), 0), (300, ("--dtype", "float16"), 0)
+])  # fmt: skip
+def test_a_disk_without_room(
+    blocks: int, more: tuple[str, ...], code: int, text_run: Run, server: StandIn
+) -> None:
+    asked = len(server.requests)
+    returned, told = text_run(*more, before=ROOM.format(blocks=blocks))
+    assert returned == code
+    assert text_run.output.exists() == (code == 0)
+    if code:
+        assert told.endswith(
+            "out.pkl: it will take 370.0 kB, and the disk has room for 369.0 kB; make room, give "
+            "--dtype float16, or --no-disk-check to try\n"
+        )
+        assert len(server.requests) == asked + 1  # to learn the width
+        assert not text_run.leftovers
+
+
+def test_what_is_there_already_needs_no_room(shared_tiny: Path, tmp_path: Path) -> None:
+    lines = [f"a {'b ' * (n % 40)}" + "c" * (n // 40) for n in range(2000)]
+    run = Run(tmp_path, lines, "--model", shared_tiny, "--layers", "0,1,2")
+    run.interrupt(beyond=300)
+    words = sum(len(line.split()) for line in lines)
+    blocks = (words * 384 + 2000 * 50) // 1000
+    assert run(before=ROOM.format(blocks=blocks - 10))[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["stream", "compressed"])
+def test_a_stream_is_warned_of(kind: str, text_run: Run) -> None:
+    content = text_run.text.read_bytes()
+    arguments = ["embed", "-", "-o", text_run.output, *text_run.options]
+    if kind == "compressed":
+        arguments[1] = text_run.text.with_name("text.gz")
+        arguments[1].write_bytes(gzip.compress(content))
+    program = PROGRAM.format(before=ROOM.format(blocks=150))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], input=content, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.decode()
+    (words,) = re.findall(
+        r"bert-tokemb: the disk has room for 150\.0 kB, which is about ([\d,]+) more words\n", told
+    )
+    assert 4000 < int(words.replace(",", "")) < 4200
+
+
+def test_no_room_is_needed_for_a_device(text_run: Run) -> None:
+    text_run.output = Path("/dev/null")
+    assert text_run(before=ROOM.format(blocks=0))[0] == 0
