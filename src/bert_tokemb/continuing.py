@@ -53,19 +53,12 @@ class Continuation:
         Raises:
             UsageError: the interrupted run was another one.
         """
-        reached = None if restart or self.journal is None else self.journal.reached
-        if reached is not None and self.journal is not None and self.text.can_be_read_again:
-            _check(self.output.name, self.journal.asked or {}, asked)
-            if not self.text.skip_to(Bookmark(**reached["text"])):
-                raise UsageError(
-                    f"{self.text.name} is not the text any more of which {self.output.name} was "
-                    f"begun, not in its first {reached['text']['lines']:,} lines: give --restart "
-                    "to begin anew"
-                )
-            if self.output.begin(content, reached["output"]):
+        if self.journal and not restart and self._can_go_on:
+            if before := self._go_on(self.journal, asked, content):
                 self.is_running = True
-                return Tally.of_state(reached["tally"])
-            self.text.rewind()
+                return before
+        elif self.journal and self.journal.asked and not restart:
+            _log.warning("beginning anew: %s", self._why_not)
         self.output.keep(False)
         self.output.begin(content)
         if self.journal:
@@ -73,17 +66,42 @@ class Continuation:
         self.is_running = True
         return Tally()
 
+    def _go_on(self, journal: Journal, asked: Mapping[str, Any], content: Content) -> Tally | None:
+        """Find the place where an interrupted run stopped, if there is one."""
+        if (reached := journal.reached) is None:
+            return None
+        _check(self.output.name, journal.asked or {}, asked)
+        if not self.text.skip_to(Bookmark(**reached["text"])):
+            raise UsageError(
+                f"{self.text.name} is not the text any more of which {self.output.name} was "
+                f"begun, not in its first {reached['text']['lines']:,} lines: give --restart to "
+                "begin anew"
+            )
+        if self.output.begin(content, reached["output"]):
+            return Tally.of_state(reached["tally"])
+        _log.warning("beginning anew: what an interrupted run has left is not whole")
+        self.text.rewind()
+        return None
+
+    @property
+    def _can_go_on(self) -> bool:
+        return self.output.can_go_on and self.text.can_be_read_again
+
+    @property
+    def _why_not(self) -> str:
+        if self.output.can_go_on:
+            return "a stream cannot be read again"
+        return "only .pkl and .npyd can be continued"
+
     def note(self, mark: Bookmark, tally: Tally) -> None:
         """Note that all up to a place in the text has been written."""
-        if self.journal and self.text.can_be_read_again:
-            position = self.output.position()
-            if position is not None:
-                reached = {
-                    "text": asdict(mark),
-                    "output": dict(position),
-                    "tally": tally.state(),
-                }
-                self.journal.note(reached, self.output.sync)
+        if self.journal and self._can_go_on:
+            reached = {
+                "text": asdict(mark),
+                "output": dict(self.output.position()),
+                "tally": tally.state(),
+            }
+            self.journal.note(reached, self.output.sync)
 
     @contextmanager
     def keeping(self) -> Iterator[Continuation]:
@@ -98,16 +116,18 @@ class Continuation:
         except BaseException:
             self.journal.stop()
             self.output.keep(self.journal.is_of_use)
-            if self.is_running and self.journal.reached:
-                _log.warning(
-                    "%s kept, the same command goes on behind them",
-                    count_of(
-                        self.journal.reached["tally"]["counts"]["sentences"],
-                        "sentence is|sentences are",
-                    ),
-                )
+            if self.is_running:
+                self._tell_what_is_kept(self.journal)
             raise
         self.journal.settle()
+
+    def _tell_what_is_kept(self, journal: Journal) -> None:
+        if journal.reached:
+            sentences = journal.reached["tally"]["counts"]["sentences"]
+            kept = count_of(sentences, "sentence is|sentences are")
+            _log.warning("%s kept, the same command goes on behind them", kept)
+        elif not self.output.can_go_on:
+            _log.warning("nothing is kept: %s", self._why_not)
 
 
 def check_format(journal: Journal, kind: str) -> None:
@@ -116,7 +136,7 @@ def check_format(journal: Journal, kind: str) -> None:
     Raises:
         UsageError: it is not.
     """
-    if journal.asked:
+    if journal.asked and journal.reached:
         _check(journal.name, {"format": journal.asked.get("format")}, {"format": kind})
 
 

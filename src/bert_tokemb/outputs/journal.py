@@ -50,8 +50,8 @@ class Journal:
     """Of one result; a context manager.
 
     Attributes:
-        asked: What the run before was asked; None where there was none, or it came nowhere.
-        reached: How far that run came.
+        asked: What the run before was asked; None where there was none.
+        reached: How far that run came; None where it came nowhere.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -59,9 +59,9 @@ class Journal:
         self._path = path
         with telling(name):
             self._descriptor = self._lock()
-            asked, *entries = [*self._read(), None]
-        self.asked: Entry | None = asked if len(entries) > 1 else None
-        self.reached: Entry | None = entries[-2] if len(entries) > 1 else None
+            entries = self._read()
+        self.asked: Entry | None = entries[0] if entries else None
+        self.reached: Entry | None = entries[-1] if len(entries) > 1 else None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._under_way: Future[None] | None = None
         self._last: tuple[Entry, Callable[[], None]] | None = None

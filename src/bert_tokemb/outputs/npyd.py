@@ -65,6 +65,11 @@ class NpydOutput:
         """It always is, or several."""
         return True
 
+    @property
+    def can_go_on(self) -> bool:
+        """It can."""
+        return True
+
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come, and where to go on."""
         self._about = content.about
@@ -79,7 +84,7 @@ class NpydOutput:
             self._offsets.append(np.zeros(1, np.int64))
         return True
 
-    def position(self) -> Position | None:
+    def position(self) -> Position:
         """Tell how many rows are written."""
         self._vectors.flush()
         self._offsets.flush()

@@ -44,6 +44,10 @@ class Output(Protocol):
     def is_file(self) -> bool:
         """Whether it is on a disk, under a name of its own."""
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether what an interrupted run has left can be gone on with."""
+
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come.
 
@@ -58,8 +62,8 @@ class Output(Protocol):
     def write(self, one: Embedded) -> None:
         """Append a sentence."""
 
-    def position(self) -> Position | None:
-        """Write what was gathered, and tell how far that is; None where nobody can go on."""
+    def position(self) -> Position:
+        """Write what was gathered, and tell how far that is."""
 
     def sync(self) -> None:
         """Put on disk what was written; may be called in another thread."""

@@ -38,6 +38,11 @@ class PickleFile:
         """Whether it is no stream, and no device."""
         return isinstance(self._file, WholeFile) and self._file.is_regular
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it is a file."""
+        return self.is_file
+
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Begin the list, or go on with it."""
         written = position["bytes"] if position else 0
@@ -46,7 +51,7 @@ class PickleFile:
         self._output = PickleOutput(self._file, written=written, dtype=content.dtype)
         return True
 
-    def position(self) -> Position | None:
+    def position(self) -> Position:
         """Tell how many bytes belong to whole arrays."""
         self._file.flush()
         return {"bytes": self._file.size}
