@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import shlex
@@ -70,6 +71,21 @@ def test_the_first_command(run: Command, tmp_path: Path) -> None:
         check=True,
     )
     assert loading.stdout.strip() == re.search(r"# (.*)", block("python", "pickle.load"))[1]
+
+
+def test_the_pieces_and_the_report(run: Command, tmp_path: Path) -> None:
+    """Of the text that README shows."""
+    command, _, shown = block("text", "bert-tokemb pieces").removeprefix("$ ").partition("\n")
+    printing, piping, _ = command.partition(" | bert-tokemb pieces -")
+    assert piping
+    text = subprocess.run(["bash", "-c", printing], capture_output=True, check=True).stdout
+    done = run("pieces", "-", input=text.decode())
+    assert done.stdout == shown
+    (tmp_path / "text").write_bytes(text)
+    run("embed", "text", "-o", "out.pkl", "--report", "report.json", cwd=tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    told = json.loads(f"{{{block('json', 'counts')}}}")
+    assert told == {name: report[name] for name in told}
 
 
 def test_the_directory(run: Command, tmp_path: Path) -> None:

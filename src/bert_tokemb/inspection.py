@@ -19,8 +19,8 @@ from .wording import bytes_of
 
 __all__ = ["Inspection", "inspect"]
 
-# By what a model is known again; nothing for people.
-_FOR_PROGRAMS = ("vectors", "vocabulary")
+# By what it is known again; nothing for people.
+_FOR_PROGRAMS = ("vocabulary",)
 _SHOWN_ROWS = 3
 _SHOWN_NUMBERS = 4
 

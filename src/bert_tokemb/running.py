@@ -81,6 +81,7 @@ def run(
             dtype = np.dtype(asked.dtype or encoder.dtype)
             decisive = _decisive(asked, kind, dtype, encoder)
             about = {**encoder.origin, **decisive}
+            del about["vectors"]  # by which a model is known again; nothing to be told
             size = text.measure()
             tally = continuation.begin(
                 decisive, Content(encoder.width, dtype, about), restart=asked.restart
