@@ -359,6 +359,32 @@ def test_streams_are_never_continued(engine_run: Run) -> None:
     assert not engine_run.leftovers
 
 
+@pytest.mark.parametrize("kind", ["h5", "parquet"])
+def test_other_formats_begin_anew_and_say_so(kind: str, engine_run: Run) -> None:
+    engine_run.options += ("--format", kind)
+    # A group of rows has 32 MiB.
+    engine_run.text.write_bytes(engine_run.text.read_bytes() * 4)
+    partial = engine_run.directory / ".out.pkl.partial"
+
+    def interrupt(signum: int) -> str:
+        process = engine_run.start()
+        while not partial.exists() or partial.stat().st_size < 1 << 20:
+            time.sleep(0.01)
+        process.send_signal(signum)
+        return process.communicate(timeout=60)[1]
+
+    why = "only .pkl and .npyd can be continued"
+    told = interrupt(signal.SIGTERM)
+    assert told.splitlines()[0] == f"bert-tokemb: nothing is kept: {why}"
+    assert not engine_run.leftovers
+    interrupt(signal.SIGKILL)
+    code, told = engine_run()
+    assert code == 0, told
+    assert told.splitlines()[0] == f"bert-tokemb: beginning anew: {why}"
+    assert engine_run.output.exists()
+    assert not engine_run.leftovers
+
+
 def test_compressed_texts_are_continued(engine_run: Run) -> None:
     engine_run.interrupt(beyond=300)
     subprocess.run(["gzip", engine_run.text], check=True)

@@ -100,6 +100,19 @@ def test_the_directory(run: Command, tmp_path: Path) -> None:
     assert opening.stdout.strip() == re.search(r"# (.*)", code)[1]
 
 
+@pytest.mark.parametrize("name", ["output.h5", "output.parquet"])
+def test_the_other_formats(name: str, run: Command, tmp_path: Path) -> None:
+    """Of the two lines that README embeds."""
+    text, model = ROOT / "examples" / "input.txt", "sentence-transformers/all-MiniLM-L6-v2"
+    done = run("embed", text, "-o", name, "--model", model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    code = block("python", f'"{name}"')
+    opening = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert opening.stdout.strip() == re.search(r"# (.*)", code)[1]
+
+
 @pytest.mark.parametrize("command", ["embed", "serve"])
 def test_the_options(command: str, run: Command) -> None:
     shown = block("text", f"Usage: bert-tokemb {command} ")

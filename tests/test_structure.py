@@ -29,8 +29,9 @@ LEVELS = [
     {"report"},
     {"encoders.choice", "strategies", "batching"},
     {"outputs.formats", "results"},
-    {"outputs.pickle_file", "outputs.npyd"},
+    {"outputs.pickle_file", "outputs.npyd", "outputs.hdf5", "outputs.parquet"},
     {"outputs.pickle", "outputs.whole_directory", "outputs.standard_output", "outputs.journal"},
+    {"outputs.seekable_file"},
     {"outputs.output", "outputs.room", "outputs.whole_file"},
     {"encoders.serving", "encoders.local"},
     {"encoders.long_sentences"},
@@ -92,6 +93,8 @@ def test_imports_point_down() -> None:
         ("onnx", {"model.graph"}),
         ("tokenizers", {"model.pieces"}),
         ("huggingface_hub", {"model.hub"}),
+        ("h5py", {"outputs.hdf5"}),
+        ("pyarrow", {"outputs.parquet"}),
     ],
 )
 def test_few_know_a_foreign_package(package: str, expected: set[str]) -> None:
@@ -118,6 +121,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'zmq', 'tqdm', 'bert_serving', 'onnx', 'onnxruntime', 'tokenizers'}\n"
         "heavy |= {'google_crc32c', 'huggingface_hub', 'ml_dtypes', 'safetensors'}\n"
+        "heavy |= {'h5py', 'pyarrow'}\n"
         "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

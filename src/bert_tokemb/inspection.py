@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .outputs.hdf5 import Hdf5Reader
+from .outputs.parquet import ParquetReader
 from .results import EmbeddedText
 from .unpickling import read_arrays
 from .wording import bytes_of
@@ -21,6 +23,11 @@ __all__ = ["Inspection", "inspect"]
 
 # By what it is known again; nothing for people.
 _FOR_PROGRAMS = ("vocabulary",)
+# What a file begins with, or else how its name ends.
+_READERS: tuple[tuple[bytes, tuple[str, ...], str, type[Hdf5Reader | ParquetReader]], ...] = (
+    (b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5"), "an HDF5 file", Hdf5Reader),
+    (b"PAR1", (".parquet",), "a Parquet file", ParquetReader),
+)
 _SHOWN_ROWS = 3
 _SHOWN_NUMBERS = 4
 
@@ -96,16 +103,21 @@ class Inspection:
 
 
 def inspect(path: str) -> Inspection:
-    """Look at all of a pickled list of arrays, or of a ``.npyd`` directory.
+    """Look at all of a pickled list of arrays, a ``.npyd`` directory, a ``.h5`` or ``.parquet``.
 
     Raises:
-        InputError: it is neither, damaged, or cannot be read.
+        InputError: it is none of them, damaged, or cannot be read; or a package is missing.
     """
     try:
         if Path(path).is_dir():
             return _inspect_directory(Path(path))
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
+            # Only looked at: a pickle may come through a pipe.
+            begin = file.peek(8)
+            for start, suffixes, kind, reader in _READERS:
+                if begin.startswith(start) or path.endswith(suffixes):
+                    return _inspect_file(Inspection(path, kind, size), reader(path))
             inspection = Inspection(path, "a pickled list of arrays", size)
             read_arrays(file, path, inspection.see)
     except OSError as error:
@@ -116,13 +128,21 @@ def inspect(path: str) -> Inspection:
 def _inspect_directory(path: Path) -> Inspection:
     text = EmbeddedText(path)
     size = sum(file.stat().st_size for file in path.iterdir())
-    about = text.meta.get("about")
-    told = {
-        name: value
-        for name, value in (about if isinstance(about, dict) else {}).items()
-        if name not in _FOR_PROGRAMS
-    }
-    inspection = Inspection(str(path), "a directory of arrays", size, about=told)
+    about = _told(text.meta.get("about"))
+    inspection = Inspection(str(path), "a directory of arrays", size, about=about)
     for array in text:
         inspection.see(array)
     return inspection
+
+
+def _inspect_file(inspection: Inspection, reader: Hdf5Reader | ParquetReader) -> Inspection:
+    with reader:
+        inspection.about = _told(reader.about)
+        for array in reader:
+            inspection.see(array)
+    return inspection
+
+
+def _told(about: Any) -> dict[str, Any]:
+    told = about if isinstance(about, dict) else {}
+    return {name: value for name, value in told.items() if name not in _FOR_PROGRAMS}

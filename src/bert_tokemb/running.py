@@ -15,6 +15,7 @@ import numpy as np
 from .continuing import Continuation, check_format
 from .interruption import ignore_signals
 from .outputs.formats import format_of, open_output
+from .outputs.hdf5 import Hdf5Shape
 from .outputs.journal import open_journal
 from .outputs.output import Content, Output
 from .outputs.room import check_room, warn_of_room
@@ -36,6 +37,7 @@ class Asked:
     input_name: str
     output_name: str
     output_format: str | None = None
+    hdf5_shape: Hdf5Shape = "2d"
     dtype: str | None = None
     strategy: str = "avg"
     blank_lines: Literal["keep", "skip"] = "keep"
@@ -74,7 +76,7 @@ def run(
             if not asked.restart:
                 check_format(journal, kind)
         with (
-            open_output(asked.output_name, kind) as output,
+            open_output(asked.output_name, kind, hdf5_shape=asked.hdf5_shape) as output,
             Continuation(text, output, journal).keeping() as continuation,
             open_encoder() as encoder,
         ):

@@ -49,9 +49,17 @@ _FOR_SERVER = ("timeout", "retries")
 @option(
     "--format",
     "output_format",
-    type=click.Choice(["pkl", "npyd"]),
-    help="How it is written: a pickled list, or a directory of .npy files.",
+    type=click.Choice(["pkl", "npyd", "h5", "parquet"]),
+    help="How it is written: a pickled list, a directory of .npy files, HDF5 as AllenNLP's elmo "
+    "writes it, or Parquet.",
     show_default="as its name ends, or else pkl",
+)
+@option(
+    "--hdf5-shape",
+    type=click.Choice(["2d", "3d"]),
+    default="2d",
+    show_default=True,
+    help="HDF5: the shape of a sentence. 2d: n x c; 3d: 1 x n x c.",
 )
 @option(
     "--dtype",
@@ -172,6 +180,7 @@ def _embed(
 ) -> None:
     with hold_signals():
         from ..encoders.choice import choose_encoder
+        from ..outputs.formats import format_of
         from ..running import Asked, run
 
     asked = Asked(**options)
@@ -180,6 +189,8 @@ def _embed(
     )
     if not asked.output_name:
         raise UsageError("--output is empty: give the path of a file, or - for stdout")
+    if "hdf5_shape" in given and format_of(asked.output_name, asked.output_format) != "h5":
+        raise UsageError("--hdf5-shape cannot be given here: it belongs to .h5 files")
     if asked.report_name == "":
         raise UsageError("--report is empty: give the path of a file")
     for option_name, name in (("--output", asked.output_name), ("--report", asked.report_name)):

@@ -16,7 +16,7 @@ __all__ = ["info"]
 @click.command()
 @click.argument("path", metavar="FILE")
 def info(path: str) -> Callable[[], None]:
-    """Tell what FILE holds, a pickle or a .npyd directory that embed has written.
+    """Tell what FILE holds: a pickle, .npyd directory, .h5 or .parquet that embed has written.
 
     A pickle of unknown origin is safe to look at: NumPy arrays are admitted, and nothing else.
     """

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..types import Embedded
 
-__all__ = ["Content", "Output", "Position"]
+__all__ = ["BeginsAnew", "Content", "Output", "Position"]
 
 Position: TypeAlias = Mapping[str, int]
 """How far an output was written, in numbers that each format chooses."""
@@ -74,3 +74,20 @@ class Output(Protocol):
     def __enter__(self) -> Output: ...
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+
+class BeginsAnew:
+    """What a format has that is a file, and with which nobody can go on when it is incomplete."""
+
+    is_file = True
+    can_go_on = False
+
+    def position(self) -> Position:
+        """Return nothing, for that reason."""
+        return {}
+
+    def sync(self) -> None:
+        """Do nothing, for that reason."""
+
+    def keep(self, kept: bool) -> None:
+        """Keep nothing, for that reason."""
