@@ -1,6 +1,6 @@
 """Whether the command's peak memory depends on the length of the text.
 
-python benchmarks/memory.py [--width N] [--copies N N] [--words N ...]
+python benchmarks/memory.py [--width N] [--copies N N] [--words N ...] [--formats NAME ...]
 
 The real command runs against a stand-in server, over few and over many copies of a text whose
 vectors alone are larger than the look-ahead; with short lines, and with long ones. Its peak is
@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -60,19 +61,20 @@ def main() -> None:
     parser.add_argument("--copies", type=int, nargs=2, default=[10, 100], metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--words", type=int, nargs="+", default=[12, 400], help="in a line")
+    parser.add_argument("--formats", nargs="+", default=["pkl"], metavar="NAME")
     options = parser.parse_args()
-    for words in options.words:
+    for words, kind in product(options.words, options.formats):
         peaks, sizes = defaultdict(list), {}
         for _ in range(options.rounds):
             for copies in options.copies:
                 with scratch(disk()) as folder, stand_in(options.width, LONGEST) as server:
-                    text, output = folder / "text", folder / "output.pkl"
+                    text, output = folder / "text", folder / f"output.{kind}"
                     sizes[copies] = write_copies(text, copies, words, options.width)
                     peaks[copies].append(peak_of_command(text, output, server))
         few, many = (median(peaks[copies]) for copies in options.copies)
         tell(
             f"{many / few - 1:+.1%} of peak memory (asked: within {ASKED:.0%}) from "
-            f"{options.copies[0]} to {options.copies[1]} copies; {words} words a line, "
+            f"{options.copies[0]} to {options.copies[1]} copies; .{kind}, {words} words a line, "
             f"{options.width} wide, median of {options.rounds}",
             [("", "peak", "least", "most", "vectors written")]
             + [

@@ -1,0 +1,73 @@
+"""How quickly each format is written, beside a plain write of the same bytes.
+
+python benchmarks/formats.py [TEXT] [--megabytes N] [--rounds N]
+
+Sentences as long as those of TEXT, 768 wide, float32, on tmpfs; each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from common import memory, much_text, scratch, take_turns, tell
+from pickling import WIDTH, in_a_child, raw, sentences
+
+from bert_tokemb.outputs.formats import FORMATS, open_output
+from bert_tokemb.outputs.output import Content
+from bert_tokemb.types import Embedded
+
+
+def write(kind: str, text: Sequence[Embedded], path: Path) -> None:
+    """Write as the command does."""
+    with open_output(str(path), kind) as output:
+        output.begin(Content(WIDTH, np.dtype(np.float32)))
+        for one in text:
+            output.write(one)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of a directory's files."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    lines = [line.split() for line in much_text(options.text)]
+    arrays = sentences([len(words) for words in lines], options.megabytes * 10**6)
+    text = [Embedded(i + 1, lines[i % len(lines)], array) for i, array in enumerate(arrays)]
+    size = sum(array.nbytes for array in arrays)
+    with scratch(memory()) as folder:
+        made = {kind: folder / f"result.{kind}" for kind in FORMATS}
+        ways: dict[str, Callable[[], None]] = {
+            kind: partial(write, kind, text, path) for kind, path in made.items()
+        }
+        ways["plain write"] = partial(raw(size), arrays, folder / "plain")
+        seconds = take_turns(options.rounds, ways, in_a_child)
+        sizes = {kind: size_of(path) for kind, path in made.items()} | {"plain write": size}
+    tell(
+        f"{len(arrays):,} arrays, {size / 1e6:,.0f} MB of numbers, median of {options.rounds}",
+        [("", "of a plain write", "numbers", "file")]
+        + [
+            (
+                name,
+                f"{seconds['plain write'] / taken:.2f} x",
+                f"{size / taken / 1e9:.2f} GB/s",
+                f"{sizes[name] / 1e6:,.0f} MB",
+            )
+            for name, taken in seconds.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How far the vectors of a sentence in windows are from those of a model without that limit.
+
+python benchmarks/windows.py [TEXT] [--limits N ...]
+
+Stretches of 380 words of real text, which all-MiniLM-L6-v2 takes as a whole (512 pieces); then
+with a smaller `--max-seq-len`, in windows; then cut into parts of that length, as one would by
+hand. Told is the cosine of each word's two vectors: it is the missing context that is seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from common import much_text, tell
+
+from bert_tokemb import embed, open_local
+from bert_tokemb.model.pieces import PieceTokenizer
+from bert_tokemb.model.source import load_model
+from support.models import minilm_directory
+
+WORDS = 380
+SPECIAL = 2
+MODEL = str(minilm_directory())
+
+
+def whole_vectors(lines: Sequence[str], limit: int | None = None) -> np.ndarray:
+    """Return the vectors of all words."""
+    with open_local(MODEL, max_seq_len=limit) as encoder:
+        return np.concatenate(list(embed(lines, encoder)))
+
+
+def cut(lines: Sequence[str], limit: int) -> list[str]:
+    """Cut lines into parts of whole words that fit."""
+    split = PieceTokenizer(load_model(MODEL).vocabulary).split
+    parts: list[list[str]] = []
+    for line in lines:
+        parts.append([])
+        left = limit - SPECIAL
+        for word in line.split():
+            if len(split(word)) > left:
+                parts.append([])
+                left = limit - SPECIAL
+            parts[-1].append(word)
+            left -= len(split(word))
+    return [" ".join(part) for part in parts]
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``(w,)`` for two times ``(w, c)``."""
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def main() -> None:
+    """Read the arguments, measure, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("--texts", type=int, default=100)
+    parser.add_argument("--limits", type=int, nargs="+", default=[256, 128, 64, 32])
+    options = parser.parse_args()
+    words = " ".join(much_text(options.text)).split()[: WORDS * options.texts]
+    lines = [" ".join(words[i : i + WORDS]) for i in range(0, len(words), WORDS)]
+    expected = whole_vectors(lines)
+    rows = [("", "mean", "worst 5 %", "worst 1 %", "worst", "middle word")]
+    middle = np.arange(WORDS // 2, len(expected), WORDS)
+    for limit in options.limits:
+        for name, own in (
+            (f"windows of {limit}", whole_vectors(lines, limit)),
+            (f"parts of {limit}", whole_vectors(cut(lines, limit))),
+        ):
+            found = cosines(expected, own)
+            figures = [found.mean(), *np.percentile(found, [5, 1, 0]), found[middle].mean()]
+            rows.append((name, *(f"{figure:.3f}" for figure in figures)))
+    tell(f"cosine to the vectors of the whole; {len(lines)} texts of {WORDS} words", rows)
+
+
+if __name__ == "__main__":
+    main()
