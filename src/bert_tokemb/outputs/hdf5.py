@@ -19,8 +19,8 @@ import numpy.typing as npt
 from ..errors import InputError, OutputError, TokembError
 from ..interruption import hold_signals
 from ..types import Embedded
-from .output import BeginsAnew, Content, Position
-from .seekable_file import SeekableFile
+from .output import Content, Position
+from .seekable_file import BeginsAnew, SeekableFile
 
 __all__ = ["Hdf5Output", "Hdf5Reader", "Hdf5Shape"]
 
@@ -66,22 +66,12 @@ class Hdf5Output(BeginsAnew):
                 self._settings.set_obj_track_times(False)
             self._closing = closing.pop_all()
 
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.size
-
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come; False where it is to go on, which nobody can."""
         if position:
             return False
         self._dtype = content.dtype.newbyteorder("<")
-        meta = {
-            "format": _FORMAT,
-            "width": content.width,
-            "dtype": content.dtype.name,
-            "about": dict(content.about),
-        }
+        meta = content.meta(_FORMAT)
         with self._file.lent():
             self._type = self._h5py.h5t.py_create(self._dtype)
             # Of a fixed length, which the reader asks for.

@@ -72,7 +72,7 @@ class NpydOutput:
 
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come, and where to go on."""
-        self._about = content.about
+        self._content = content
         begun = position or {"words": 0, "sentences": 0}
         self._words, self._sentences = begun["words"], begun["sentences"]
         offsets = self._sentences + 1 if position else 0
@@ -119,14 +119,8 @@ class NpydOutput:
             self._write_meta()
 
     def _write_meta(self) -> None:
-        meta = {
-            "format": FORMAT,
-            "sentences": self._sentences,
-            "words": self._words,
-            "width": self._vectors.row[0],
-            "dtype": self._vectors.dtype.name,
-            "about": self._about,
-        }
+        counted = {"sentences": self._sentences, "words": self._words}
+        meta = {**self._content.meta(FORMAT), **counted}
         with telling(self.name), (self._directory.path / META).open("w", encoding="utf-8") as file:
             json.dump(meta, file, indent=1)
             file.flush()

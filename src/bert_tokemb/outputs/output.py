@@ -10,7 +10,7 @@ import numpy as np
 
 from ..types import Embedded
 
-__all__ = ["BeginsAnew", "Content", "Output", "Position"]
+__all__ = ["Content", "Output", "Position"]
 
 Position: TypeAlias = Mapping[str, int]
 """How far an output was written, in numbers that each format chooses."""
@@ -24,6 +24,19 @@ class Content:
     dtype: np.dtype[Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     """How they were made: names, and values that JSON has."""
+
+    def meta(self, kind: str) -> dict[str, Any]:
+        """Return what a file tells of itself, in values that JSON has.
+
+        Args:
+            kind: What its format calls itself.
+        """
+        return {
+            "format": kind,
+            "width": self.width,
+            "dtype": self.dtype.name,
+            "about": dict(self.about),
+        }
 
 
 class Output(Protocol):
@@ -74,20 +87,3 @@ class Output(Protocol):
     def __enter__(self) -> Output: ...
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
-
-
-class BeginsAnew:
-    """What a format has that is a file, and with which nobody can go on when it is incomplete."""
-
-    is_file = True
-    can_go_on = False
-
-    def position(self) -> Position:
-        """Return nothing, for that reason."""
-        return {}
-
-    def sync(self) -> None:
-        """Do nothing, for that reason."""
-
-    def keep(self, kept: bool) -> None:
-        """Keep nothing, for that reason."""

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from ..errors import InputError, OutputError, TokembError
 from ..interruption import hold_signals
 from ..types import Embedded, FloatArray
-from .output import BeginsAnew, Content, Position
-from .seekable_file import SeekableFile
+from .output import Content, Position
+from .seekable_file import BeginsAnew, SeekableFile
 
 __all__ = ["ParquetOutput", "ParquetReader"]
 
@@ -57,23 +57,13 @@ class ParquetOutput(BeginsAnew):
             closing.push(self._close)
             self._closing = closing.pop_all()
 
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.size
-
     def begin(self, content: Content, position: Position | None = None) -> bool:
         """Learn what will come; False where it is to go on, which nobody can."""
         if position:
             return False
         pa = self._pa
         self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width)
-        meta = {
-            "format": _FORMAT,
-            "width": content.width,
-            "dtype": content.dtype.name,
-            "about": dict(content.about),
-        }
+        meta = content.meta(_FORMAT)
         schema = pa.schema(
             {
                 "line": pa.int64(),

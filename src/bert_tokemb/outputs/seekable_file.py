@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import OutputError
 from ..interruption import hold_signals
+from .output import Position
 from .whole_file import WholeFile
 from .writer import failure, telling
 
-__all__ = ["SeekableFile"]
+__all__ = ["BeginsAnew", "SeekableFile"]
 
 
 class SeekableFile(WholeFile):
@@ -112,3 +113,26 @@ class SeekableFile(WholeFile):
         except OSError as error:
             self._failure = self._failure or error
             self._dropping = True
+
+
+class BeginsAnew:
+    """What a format has that is a file, and with which nobody can go on when it is incomplete."""
+
+    is_file = True
+    can_go_on = False
+    _file: SeekableFile
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
+
+    def position(self) -> Position:
+        """Return nothing, for that reason."""
+        return {}
+
+    def sync(self) -> None:
+        """Do nothing, for that reason."""
+
+    def keep(self, kept: bool) -> None:
+        """Keep nothing, for that reason."""
