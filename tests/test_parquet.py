@@ -183,7 +183,7 @@ def test_vectors_that_are_missing(tmp_path: Path) -> None:
     vector = pa.list_(pa.float32(), 2)
     for rows in ([None], [[None]], [[[1, None]]]):
         pq.write_table(pa.table({"vectors": pa.array(rows, pa.list_(vector))}), path)
-        with pytest.raises(InputError, match="is damaged, or no Parquet file: .*missing"):
+        with pytest.raises(InputError, match="is damaged, or no Parquet file"):
             inspect(str(path))
 
 

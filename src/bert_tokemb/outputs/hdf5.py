@@ -37,7 +37,16 @@ _INSTALL = "pip install 'bert-tokemb[hdf5]'"
 _LARGEST_INDEX = (1 << 32) - 1
 
 # What h5py was seen to raise for damaged files, or can.
-_DAMAGE = (AttributeError, KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+_DAMAGE = (
+    AttributeError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Hdf5Output(BeginsAnew):
