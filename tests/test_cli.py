@@ -178,7 +178,7 @@ def test_every_option_by_a_variable(
 
 def test_the_variables_that_help_lists(run: Command) -> None:
     listed = run("embed", "--help", env={"COLUMNS": "200"}).stdout
-    options = re.findall(r"^  (?:-\w, )?--([a-z-]+)", listed, re.MULTILINE)
+    options = re.findall(r"^  (?:-\w, )?--([a-z0-9-]+)", listed, re.MULTILINE)
     names = {f"BERT_TOKEMB_{name.upper().replace('-', '_')}" for name in options}
     assert set(re.findall(r"BERT_TOKEMB_\w+", listed)) == names - {"BERT_TOKEMB_HELP"}
 

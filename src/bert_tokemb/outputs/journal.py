@@ -87,11 +87,16 @@ class Journal:
         """
         self._last = (reached, sync)
         if self._under_way is None or self._under_way.done():
-            self._under_way = self._writing.submit(self._write)
+            try:
+                self._under_way = self._writing.submit(self._write)
+            except RuntimeError:  # the system does not allow another thread
+                self._write()
 
     def stop(self) -> None:
         """Make the last note, for a run that has to end early."""
-        self._writing.submit(self._write).result()
+        if self._under_way:
+            self._under_way.result()
+        self._write()
 
     def settle(self) -> None:
         """Wait for the note that is being made: what it puts on disk is about to be closed."""
