@@ -459,6 +459,32 @@ def test_an_ignored_signal_stays_ignored(server: StandIn, tmp_path: Path) -> Non
     assert len(load(tmp_path / "out")) == 1
 
 
+SIGNALLING = """
+import os, signal
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):  # the signal's handler comes in between
+            pass
+left = [Last()]
+def strategy(pieces):
+    left.clear()
+    return pieces[0]
+"""
+
+
+def test_a_signal_while_an_object_is_finalized(
+    server: StandIn, run: Command, text: Path, tmp_path: Path
+) -> None:
+    """Python forgets what is raised there."""
+    (tmp_path / "signalling.py").write_text(SIGNALLING)
+    options = ("--strategy", "signalling:strategy", "--server", server.address)
+    done = run("embed", text, "-o", "out", *options, cwd=tmp_path)
+    assert done.stderr == "bert-tokemb: stopped by SIGTERM, no file was written\n"
+    assert done.returncode == 143
+    assert not (tmp_path / "out").exists()
+
+
 # --- Progress ---------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,10 +17,14 @@ __all__ = [
     "call_on_signals",
     "hold_signals",
     "ignore_signals",
+    "raise_if_asked",
     "raise_on_signals",
 ]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_asked: list[int] = []
+"""The signals that have come."""
 
 
 class Interrupted(BaseException):
@@ -36,9 +41,19 @@ def raise_on_signals() -> None:
     Who started the process with a signal ignored, as ``nohup`` and a script's ``&`` do, wants
     it ignored: it stays so.
     """
+    sys.unraisablehook = _tell_unraisable
     for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _raise)
+
+
+def raise_if_asked() -> None:
+    """Raise :class:`Interrupted` if that was lost when the signal came.
+
+    What is raised while an object is being finalized, Python tells and forgets.
+    """
+    if _asked:
+        raise Interrupted(_asked[0])
 
 
 @contextmanager
@@ -87,7 +102,13 @@ def ignore_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+def _tell_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    if not isinstance(lost.exc_value, Interrupted):
+        sys.__unraisablehook__(lost)
+
+
 def _raise(signum: int, frame: FrameType | None) -> None:
+    _asked.append(signum)
     # Asked again while the first is being obeyed: no more tidying up.
     for other in _SIGNALS:
         if signal.getsignal(other) is _raise:

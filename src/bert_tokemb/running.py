@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .continuing import Continuation, check_format
-from .interruption import ignore_signals
+from .interruption import ignore_signals, raise_if_asked
 from .outputs.formats import format_of, open_output
 from .outputs.hdf5 import Hdf5Shape
 from .outputs.journal import open_journal
@@ -106,6 +106,7 @@ def run(
                     text, tally.counts, first_line=before.lines + 1, mark=text.bookmark
                 ):
                     for sentence in stretch.sentences:
+                        raise_if_asked()
                         tally.see(sentence)
                         output.write(sentence.astype(dtype))
                     continuation.note(stretch.mark, tally)
