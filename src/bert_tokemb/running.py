@@ -161,8 +161,8 @@ class _Room:
         if size is None:
             self.is_watched = True
             return
-        name, written = self.asked.output_name, self.output.size
-        check_room(name, size.words, size.lines, self.bytes_per_word, written)
+        rows, sentences = size.words * self.bytes_per_word, self.output.bytes_per_sentence
+        check_room(self.asked.output_name, rows + size.lines * sentences - self.output.size)
 
     def watch(self, counts: Counts) -> None:
         if self.is_watched and warn_of_room(self.asked.output_name, counts.words, self.output.size):

@@ -42,6 +42,8 @@ class NpydOutput:
         OutputError: it cannot be written, or something else has its name.
     """
 
+    bytes_per_sentence = 8
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._words = self._sentences = 0

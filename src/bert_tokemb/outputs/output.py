@@ -54,6 +54,10 @@ class Output(Protocol):
         """Bytes written so far."""
 
     @property
+    def bytes_per_sentence(self) -> int:
+        """What a sentence takes besides its rows, about."""
+
+    @property
     def is_file(self) -> bool:
         """Whether it is on a disk, under a name of its own."""
 

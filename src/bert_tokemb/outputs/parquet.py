@@ -49,6 +49,8 @@ class ParquetOutput(BeginsAnew):
         OutputError: pyarrow is not installed, or the file cannot be written.
     """
 
+    bytes_per_sentence = 100  # most of it the words
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._pa, self._pq = _import_pyarrow(OutputError)

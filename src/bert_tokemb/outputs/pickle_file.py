@@ -24,6 +24,8 @@ class PickleFile:
         UsageError: standard output is a terminal.
     """
 
+    bytes_per_sentence = 50
+
     def __init__(self, name: str) -> None:
         self._file = StandardOutput() if name == "-" else WholeFile(name, as_left=True)
         self.name = self._file.name

@@ -14,9 +14,6 @@ __all__ = ["check_room", "warn_of_room"]
 
 _log = logging.getLogger(__name__)
 
-# What a sentence takes besides its rows, about.
-_PER_SENTENCE = 50
-
 
 def _room_for(name: str) -> int:
     """Return the bytes that may be written to a file of that name."""
@@ -25,20 +22,16 @@ def _room_for(name: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def check_room(name: str, words: int, sentences: int, bytes_per_word: int, written: int) -> None:
+def check_room(name: str, needed: int) -> None:
     """See beforehand whether the disk can hold a result.
 
     Args:
         name: Of the result.
-        words: In all.
-        sentences: In all.
-        bytes_per_word: What a row takes.
-        written: Bytes of it that are on the disk already.
+        needed: Bytes that are still to come.
 
     Raises:
         OutputError: it cannot.
     """
-    needed = words * bytes_per_word + sentences * _PER_SENTENCE - written
     room = _room_for(name)
     if needed > room:
         raise OutputError(
