@@ -22,8 +22,8 @@ class SeekableFile(WholeFile):
 
     It is for libraries in C. They make errors of their own out of what is raised in these
     methods, lose what a signal raises there, and HDF5 cannot even be closed any more after that.
-    So nothing is raised: what the system says first is kept, what is written after it is dropped,
-    and :meth:`lent` raises it when the library has returned.
+    So nothing is raised: what the system says first is kept, and :meth:`lent` raises it when the
+    library has returned.
 
     Raises:
         OutputError: it cannot be written, or is no regular file.
@@ -112,7 +112,6 @@ class SeekableFile(WholeFile):
             yield
         except OSError as error:
             self._failure = self._failure or error
-            self._dropping = True
 
 
 class BeginsAnew:
