@@ -108,6 +108,36 @@ def test_it_cannot_be_written(name: str, server: StandIn, run: Command, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
+@pytest.mark.parametrize(
+    ("output", "report", "code"),
+    [
+        ("out", "out", 2),
+        ("out", "link", 2),
+        ("-", "stdout", 2),
+        ("-", "/dev/stdout", 2),
+        ("out", "-", 2),
+        ("out", "stdout", 0),
+        ("/dev/null", "/dev/null", 0),
+    ],
+)
+def test_it_is_not_the_output(
+    output: str, report: str, code: int, server: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("a\n")
+    (tmp_path / "link").symlink_to("out")
+    options = ("-o", output, "--report", report, "--server", str(server.address))
+    with (tmp_path / "stdout").open("w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "bert_tokemb", "embed", "text", *options],
+            cwd=tmp_path,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert len(list(tmp_path.iterdir())) == 3 + (code == 0 and output == "out")
+
+
 def test_none_of_a_run_that_fails(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"a\n\xff\n")
     options = ("text", "-o", "out", "--model", shared_tiny, "--report", "report.json")
