@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -136,6 +137,16 @@ def test_it_is_not_the_output(
     assert done.returncode == code, done.stderr
     assert done.stderr.count(b"\n") == 1
     assert len(list(tmp_path.iterdir())) == 3 + (code == 0 and output == "out")
+
+
+def test_of_a_text_whose_name_is_no_utf_8(server: StandIn, tmp_path: Path) -> None:
+    name = os.fsdecode(b"text-\xff")
+    (tmp_path / name).write_text("a\n")
+    options = (name, "-o", "out", "--server", str(server.address), "--report", "report.json")
+    subprocess.run(
+        [sys.executable, "-m", "bert_tokemb", "embed", *options], cwd=tmp_path, check=True
+    )
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["input"] == name
 
 
 def test_none_of_a_run_that_fails(shared_tiny: Path, run: Command, tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None
         },
         "versions": {"python": platform.python_version(), **dict(_versions())},
     }
-    file.write(json.dumps(told, ensure_ascii=False, indent=1).encode() + b"\n")
+    # Bytes of a file's name that are no UTF-8 become what JSON's own escapes are too.
+    content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+    file.write(content + b"\n")
 
 
 def _versions() -> Iterator[tuple[str, str]]:
