@@ -81,6 +81,15 @@ def test_it_is_bounded(run: Command, tmp_path: Path, server: StandIn) -> None:
     assert told["asked"]["server"] == str(server.address)
 
 
+def test_long_words_are_cut(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
+    words = ["\u2603" * 100, "\u2603" * 101]
+    (tmp_path / "text").write_text("\n".join(words), encoding="utf-8")
+    options = ("-o", "out", "--model", shared_tiny, "--report", "report.json")
+    assert run("embed", "text", *options, cwd=tmp_path).returncode == 0
+    told = json.loads((tmp_path / "report.json").read_text("utf-8"))["first"]["unknown_words"]
+    assert [one["word"] for one in told] == [words[0], words[0] + "\u2026"]
+
+
 def test_of_a_run_that_was_interrupted(shared_tiny: Path, tmp_path: Path) -> None:
     """What was met before is told too."""
     lines = ["\u2603 first", *(f"a {'b ' * (n % 40)}" + "c" * (n // 40) for n in range(2000))]
