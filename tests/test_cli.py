@@ -267,6 +267,7 @@ def test_output_errors(server: StandIn, run: Command, text: Path, tmp_path: Path
     for name, message in (
         ("/dev/full", "No space left on device"),
         (str(tmp_path), "Is a directory"),
+        ("/", "Is a directory"),
         (str(tmp_path / "no" / "folder"), "No such file or directory"),
         (str(tmp_path / ("x" * 300)), "File name too long"),
     ):

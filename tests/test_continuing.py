@@ -206,6 +206,35 @@ def test_a_full_disk(engine_run: Run, undisturbed: Callable[[str], dict[str, byt
     assert content(engine_run.output) == undisturbed("out.pkl")
 
 
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
+@pytest.mark.parametrize("moment", ["settling", "signal", "full disk"])
+def test_stopped_when_it_was_all_but_done(
+    name: str, moment: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+) -> None:
+    """What is left to do takes its time: to put on disk what was written, and to rename it."""
+    engine_run.output = engine_run.directory / name
+    stop = "import os, signal, bert_tokemb.outputs.journal\n"
+    if moment == "settling":
+        stop += (
+            "def settle(self):\n"
+            "    self.stop()\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "bert_tokemb.outputs.journal.Journal.settle = settle\n"
+        )
+    elif moment == "signal":
+        stop += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+    else:
+        stop += "def full(_):\n    raise OSError(28, 'No space left on device')\nos.fsync = full\n"
+    code, told = engine_run(before=stop)
+    assert code == (1 if moment == "full disk" else 128 + signal.SIGTERM), told
+    assert engine_run.reached > 2000
+    code, told = engine_run()
+    assert code == 0, told
+    assert CONTINUING.match(told)
+    assert content(engine_run.output) == undisturbed(name)
+    assert not engine_run.leftovers
+
+
 def test_a_server_that_went_away(tmp_path: Path) -> None:
     """What is written is not asked for again, and the server may be somewhere else by then."""
     lines = [f"word{n} and {n}" for n in range(3000)]

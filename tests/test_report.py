@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def test_it_is_bounded(run: Command, tmp_path: Path, server: StandIn) -> None:
     assert told["asked"]["server"] == str(server.address)
 
 
+def test_long_words_are_cut(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
+    words = ["\u2603" * 100, "\u2603" * 101]
+    (tmp_path / "text").write_text("\n".join(words), encoding="utf-8")
+    options = ("-o", "out", "--model", shared_tiny, "--report", "report.json")
+    assert run("embed", "text", *options, cwd=tmp_path).returncode == 0
+    told = json.loads((tmp_path / "report.json").read_text("utf-8"))["first"]["unknown_words"]
+    assert [one["word"] for one in told] == [words[0], words[0] + "\u2026"]
+
+
 def test_of_a_run_that_was_interrupted(shared_tiny: Path, tmp_path: Path) -> None:
     """What was met before is told too."""
     lines = ["\u2603 first", *(f"a {'b ' * (n % 40)}" + "c" * (n // 40) for n in range(2000))]
@@ -106,6 +116,46 @@ def test_it_cannot_be_written(name: str, server: StandIn, run: Command, tmp_path
     assert done.stderr.count("\n") == 1
     assert len(server.requests) == before
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("output", "report", "code"),
+    [
+        ("out", "out", 2),
+        ("out", "link", 2),
+        ("-", "stdout", 2),
+        ("-", "/dev/stdout", 2),
+        ("out", "-", 2),
+        ("out", "stdout", 0),
+        ("/dev/null", "/dev/null", 0),
+    ],
+)
+def test_it_is_not_the_output(
+    output: str, report: str, code: int, server: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("a\n")
+    (tmp_path / "link").symlink_to("out")
+    options = ("-o", output, "--report", report, "--server", str(server.address))
+    with (tmp_path / "stdout").open("w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "bert_tokemb", "embed", "text", *options],
+            cwd=tmp_path,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert len(list(tmp_path.iterdir())) == 3 + (code == 0 and output == "out")
+
+
+def test_of_a_text_whose_name_is_no_utf_8(server: StandIn, tmp_path: Path) -> None:
+    name = os.fsdecode(b"text-\xff")
+    (tmp_path / name).write_text("a\n")
+    options = (name, "-o", "out", "--server", str(server.address), "--report", "report.json")
+    subprocess.run(
+        [sys.executable, "-m", "bert_tokemb", "embed", *options], cwd=tmp_path, check=True
+    )
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["input"] == name
 
 
 def test_none_of_a_run_that_fails(shared_tiny: Path, run: Command, tmp_path: Path) -> None:

@@ -113,13 +113,15 @@ class Continuation:
         self.output.keep(self.journal.is_of_use)
         try:
             yield self
+            self.journal.settle()
         except BaseException:
             self.journal.stop()
             self.output.keep(self.journal.is_of_use)
             if self.is_running:
                 self._tell_what_is_kept(self.journal)
             raise
-        self.journal.settle()
+        # Completing the output may fail too, or be interrupted.
+        self.output.keep(self.journal.is_of_use)
 
     def _tell_what_is_kept(self, journal: Journal) -> None:
         if journal.reached:

@@ -21,6 +21,9 @@ FORMAT = "bert-tokemb report 1"
 _MOST = 100
 """Of each kind; so long stays the report of whatever text."""
 
+_LONGEST = 100
+"""Characters of a word, for the same reason: a line of a binary file may be one."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -44,7 +47,7 @@ class Tally:
             (self.unknown_words, remarks.unknown),
             (self.words_without_pieces, remarks.empty),
         ):
-            kept += [(one.line, one.words[j]) for j in words[: _MOST - len(kept)]]
+            kept += [(one.line, _cut(one.words[j])) for j in words[: _MOST - len(kept)]]
         for lines, is_so in (
             (self.sentences_aligned_inexactly, remarks.inexact),
             (self.sentences_in_windows, remarks.windowed),
@@ -66,6 +69,10 @@ class Tally:
         return cls(**{**state, **words, "counts": Counts(**state["counts"])})
 
 
+def _cut(word: str) -> str:
+    return word if len(word) <= _LONGEST else f"{word[:_LONGEST]}\u2026"
+
+
 def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None:
     """Write a report of JSON.
 
@@ -84,7 +91,9 @@ def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None
         },
         "versions": {"python": platform.python_version(), **dict(_versions())},
     }
-    file.write(json.dumps(told, ensure_ascii=False, indent=1).encode() + b"\n")
+    # Bytes of a file's name that are no UTF-8 become what JSON's own escapes are too.
+    content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+    file.write(content + b"\n")
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -193,9 +194,13 @@ def _embed(
         raise UsageError("--hdf5-shape cannot be given here: it belongs to .h5 files")
     if asked.report_name == "":
         raise UsageError("--report is empty: give the path of a file")
+    if asked.report_name == "-":
+        raise UsageError("--report cannot be standard output: give the path of a file")
     for option_name, name in (("--output", asked.output_name), ("--report", asked.report_name)):
         if name:
             _refuse_same_file(asked.input_name, name, option_name)
+    if asked.report_name and _identity(asked.report_name) == _identity(asked.output_name):
+        raise UsageError("--output and --report are the same file: give two")
     choose = partial(
         choose_encoder,
         server,
@@ -216,6 +221,15 @@ def _refuse_same_file(input_name: str, output_name: str, option_name: str) -> No
         return
     if same:
         raise UsageError(f"INPUT and {option_name} are the same file, {input_name}")
+
+
+def _identity(name: str) -> object:
+    """Tell what is written apart, be it there already or not; a device is never the same."""
+    try:
+        there = os.fstat(1) if name == "-" else Path(name).stat()
+    except OSError:
+        return os.path.realpath(name)
+    return object() if stat.S_ISCHR(there.st_mode) else (there.st_dev, there.st_ino)
 
 
 def _is_same(source: Path, output_name: str) -> bool:

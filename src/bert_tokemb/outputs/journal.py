@@ -43,6 +43,8 @@ def open_journal(name: str) -> Journal | None:
         there = _status(name)
         if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
             return None  # a pipe, a device
+        if not target.name:
+            return None  # the root: that it cannot be written is told when it is opened
         return Journal(name, beside(target, "journal"))
 
 
