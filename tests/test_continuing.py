@@ -71,7 +71,8 @@ class Run:
         """The sentences that the journal says are written."""
         try:
             *_, last = self.journal.read_bytes().splitlines(keepends=True)
-            return json.loads(last)["tally"]["counts"]["sentences"] if last.endswith(b"\n") else 0
+            entry = json.loads(last.partition(b" ")[2])
+            return entry["tally"]["counts"]["sentences"] if last.endswith(b"\n") else 0
         except (FileNotFoundError, KeyError, ValueError):
             return 0
 
@@ -329,7 +330,9 @@ def test_restart(one: str, other: str, engine_run: Run) -> None:
     assert not engine_run.leftovers
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "no partial file", "a shorter one"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "garbage", "another's", "changed", "no partial file", "a shorter one"]
+)
 def test_what_was_left_is_damaged(
     damage: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
 ) -> None:
@@ -340,6 +343,11 @@ def test_what_was_left_is_damaged(
         engine_run.journal.write_bytes(b"".join(entries[:-1]) + entries[-1][:-5])
     elif damage == "garbage":
         engine_run.journal.write_bytes(b"\xff\n" + engine_run.journal.read_bytes())
+    elif damage == "another's":
+        engine_run.journal.write_text('{"format": "pkl"}\n{"text": {"lines": "x"}}\n')
+    elif damage == "changed":
+        found = engine_run.journal.read_bytes()
+        engine_run.journal.write_bytes(found.replace(b'"sentences": ', b'"sentences": 1'))
     elif damage == "no partial file":
         partial.unlink()
     else:
@@ -369,6 +377,14 @@ def test_two_at_a_time(engine_run: Run) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert len(load(engine_run.output)) == len(LINES)
+
+
+def test_no_file_where_the_journal_is(engine_run: Run) -> None:
+    os.mkfifo(engine_run.journal)
+    code, told = engine_run()
+    assert code == 1
+    assert told.endswith(f"out.pkl: {engine_run.journal} is no file, remove it\n")
+    assert engine_run.leftovers == {engine_run.journal.name}
 
 
 def test_streams_are_never_continued(engine_run: Run) -> None:
