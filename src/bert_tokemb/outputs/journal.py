@@ -61,6 +61,7 @@ class Journal:
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         self._path = path
+        self._size = 0  # of whole lines; what is behind them is written over
         with telling(name):
             self._descriptor = self._lock()
             entries = self._read()
@@ -80,7 +81,7 @@ class Journal:
         """Forget the run before, and note what this one is asked."""
         self.reached = None
         with telling(self.name):
-            os.ftruncate(self._descriptor, 0)
+            self._size = 0
             self._append(asked)
 
     def note(self, reached: Entry, sync: Callable[[], None]) -> None:
@@ -142,11 +143,12 @@ class Journal:
 
     def _read(self) -> list[Entry]:
         entries: list[Entry] = []
-        for line in self._path.read_bytes().splitlines():
+        for line in self._path.read_bytes().splitlines(keepends=True):
             digest, _, entry = line.partition(b" ")
-            if digest != _digest(entry):
+            if digest != _digest(entry[:-1]):
                 break
             entries.append(json.loads(entry))
+            self._size += len(line)
         return entries
 
     def _write(self) -> None:
@@ -162,9 +164,9 @@ class Journal:
     def _append(self, entry: Entry) -> None:
         told = json.dumps(entry).encode()
         line = b"%s %s\n" % (_digest(told), told)
-        size = os.fstat(self._descriptor).st_size
-        if os.write(self._descriptor, line) < len(line):
-            os.ftruncate(self._descriptor, size)
+        os.ftruncate(self._descriptor, self._size)
+        if os.write(self._descriptor, line) == len(line):
+            self._size += len(line)
 
 
 def _digest(entry: bytes) -> bytes:
