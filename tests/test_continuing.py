@@ -71,7 +71,8 @@ class Run:
         """The sentences that the journal says are written."""
         try:
             *_, last = self.journal.read_bytes().splitlines(keepends=True)
-            return json.loads(last)["tally"]["counts"]["sentences"] if last.endswith(b"\n") else 0
+            entry = json.loads(last.partition(b" ")[2])
+            return entry["tally"]["counts"]["sentences"] if last.endswith(b"\n") else 0
         except (FileNotFoundError, KeyError, ValueError):
             return 0
 
@@ -329,24 +330,34 @@ def test_restart(one: str, other: str, engine_run: Run) -> None:
     assert not engine_run.leftovers
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "no partial file", "a shorter one"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "garbage", "another's", "changed", "no partial file", "a shorter one"]
+)
 def test_what_was_left_is_damaged(
     damage: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
 ) -> None:
-    engine_run.interrupt(beyond=300)
+    engine_run.interrupt(beyond=1000)
     partial = engine_run.output.with_name(".out.pkl.partial")
     if damage == "cut":
         entries = engine_run.journal.read_bytes().splitlines(keepends=True)
         engine_run.journal.write_bytes(b"".join(entries[:-1]) + entries[-1][:-5])
     elif damage == "garbage":
         engine_run.journal.write_bytes(b"\xff\n" + engine_run.journal.read_bytes())
+    elif damage == "another's":
+        engine_run.journal.write_text('{"format": "pkl"}\n{"text": {"lines": "x"}}\n')
+    elif damage == "changed":
+        found = engine_run.journal.read_bytes()
+        engine_run.journal.write_bytes(found.replace(b'"sentences": ', b'"sentences": 1'))
     elif damage == "no partial file":
         partial.unlink()
     else:
         os.truncate(partial, 1000)
+    if damage == "cut":  # what comes behind is noted nevertheless
+        engine_run.interrupt(beyond=2000)
     code, told = engine_run()
     assert code == 0, told
     assert bool(CONTINUING.match(told)) == (damage == "cut")
+    assert damage != "cut" or int(CONTINUING.match(told).group(1).replace(",", "")) > 2001
     begun_anew = "bert-tokemb: beginning anew: what an interrupted run has left is not whole\n"
     assert told.startswith(begun_anew) == ("partial" in damage or "shorter" in damage)
     assert content(engine_run.output) == undisturbed("out.pkl")
@@ -369,6 +380,14 @@ def test_two_at_a_time(engine_run: Run) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert len(load(engine_run.output)) == len(LINES)
+
+
+def test_no_file_where_the_journal_is(engine_run: Run) -> None:
+    os.mkfifo(engine_run.journal)
+    code, told = engine_run()
+    assert code == 1
+    assert told.endswith(f"out.pkl: {engine_run.journal} is no file, remove it\n")
+    assert engine_run.leftovers == {engine_run.journal.name}
 
 
 def test_streams_are_never_continued(engine_run: Run) -> None:

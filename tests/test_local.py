@@ -402,6 +402,25 @@ def test_what_was_computed_is_not_kept(model: Path) -> None:
     assert len(computed) == 200
 
 
+def test_windows_that_were_joined_are_not_kept(model: Path) -> None:
+    computed: list[weakref.ref[np.ndarray]] = []
+    most = 0
+    with open_local(str(model), threads=1, max_seq_len=8) as encoder:
+        engine = encoder._engine
+
+        def run(*arrays: np.ndarray) -> np.ndarray:
+            nonlocal most
+            vectors = Engine.run(engine, *arrays)
+            computed.append(weakref.ref(vectors))
+            most = max(most, sum(one() is not None for one in computed))
+            return vectors
+
+        engine.run = run  # type: ignore[method-assign]
+        list(encoder.encode([[encoder.prepare(Sentence(1, ["a"] * 20_000))]]))
+    assert len(computed) > 50
+    assert most < len(computed) / 2
+
+
 def test_an_encoder_that_is_left_early_stops(model: Path) -> None:
     """What waits for the thread is forgotten; only the batch that is being computed is finished."""
     with open_local(str(model), threads=1) as encoder:

@@ -174,3 +174,20 @@ def test_what_was_read_is_known_again(tmp_path: Path) -> None:
             assert not text.skip_to(mark)
             text.rewind()
             assert next(iter(text)) == "a b\n"
+
+
+@pytest.mark.parametrize("ending", [".gz", ""])
+def test_a_last_line_that_became_longer_is_another(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"text{ending}"
+
+    def write(content: bytes) -> None:
+        path.write_bytes(gzip.compress(content) if ending else content)
+
+    write(b"a\nb")
+    with TextInput(str(path)) as text:
+        assert list(text) == ["a\n", "b"]
+        mark = text.bookmark()
+    for content, is_same in ((b"a\nb", True), (b"a\nb c\n", False), (b"a\nb\nc\n", False)):
+        write(content)
+        with TextInput(str(path)) as text:
+            assert text.skip_to(mark) == is_same

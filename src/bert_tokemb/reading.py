@@ -114,11 +114,13 @@ class TextInput:
 
     def skip_to(self, bookmark: Bookmark) -> bool:
         """Go on behind what was read once; False when it is not the same any more."""
-        left = bookmark.bytes
+        left, last = bookmark.bytes, b"\n"
         with self._telling():
             while left and (read := self._file.read(min(left, _CHUNK))):
                 self._hash.update(read)
-                left -= len(read)
+                left, last = left - len(read), read
+            if not last.endswith(b"\n") and self._file.read(1):
+                return False  # what was the last line has become longer
         self._lines, self._bytes = bookmark.lines, bookmark.bytes - left
         return self.bookmark() == bookmark
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +88,7 @@ class LocalPrepared(Prepared):
 class _UnderWay:
     """Something whose vectors are being computed."""
 
-    futures: Sequence[Future[Any]]
+    futures: Collection[Future[Any]]
     result: Callable[[], Encoded]
     """Waits for all of them."""
 
@@ -240,10 +240,10 @@ class LocalEncoder:
         ids = list(chain.from_iterable(prepared.pieces))
         rows = [ids[window.start : window.end] for window in prepared.windows]
         together = max(1, self.budget.pieces // self._limit)
-        futures = [
+        futures = deque(
             self._submit(self._compute, rows[i : i + together])
             for i in range(0, len(rows), together)
-        ]
+        )
         return _UnderWay(futures, partial(self._join, prepared, futures))
 
     def _submit(self, work: Callable[[Q], R], argument: Q) -> Future[R]:
@@ -270,13 +270,17 @@ class LocalEncoder:
             unknown=np.asarray(self._unknown(words), np.bool_),
         )
 
-    def _join(self, prepared: LocalPrepared, futures: Iterable[Future[FloatArray]]) -> Encoded:
+    def _join(self, prepared: LocalPrepared, futures: deque[Future[FloatArray]]) -> Encoded:
+        def computed() -> Iterator[FloatArray]:
+            while futures:  # none is kept: together they are twice the size of what is joined
+                yield from futures.popleft().result()
+
         return joined(
             prepared.sentence,
             _lengths(prepared.pieces),
             self._unknown(prepared.pieces),
             prepared.windows,
-            chain.from_iterable(future.result() for future in futures),
+            computed(),
             np.empty((prepared.length - _SPECIAL, self.width), self.dtype),
         )
 

@@ -1,14 +1,16 @@
 """What is known of a run whose result is not complete yet.
 
 A file beside the result, ``.NAME.journal``. It is locked while a run writes the result, and tells,
-a line of JSON each, what the run was asked and then how far it came. A run that ends well, or
-that came nowhere, leaves none. A line that is cut short, as by ``kill -9``, counts for nothing.
+a line of JSON each with a digest before it, what the run was asked and then how far it came. A
+run that ends well, or that came nowhere, leaves none. A line that is cut short, as by ``kill -9``,
+or that is another's, counts for nothing, and so do those behind it.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -59,6 +61,7 @@ class Journal:
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         self._path = path
+        self._size = 0  # of whole lines; what is behind them is written over
         with telling(name):
             self._descriptor = self._lock()
             entries = self._read()
@@ -78,7 +81,7 @@ class Journal:
         """Forget the run before, and note what this one is asked."""
         self.reached = None
         with telling(self.name):
-            os.ftruncate(self._descriptor, 0)
+            self._size = 0
             self._append(asked)
 
     def note(self, reached: Entry, sync: Callable[[], None]) -> None:
@@ -134,6 +137,9 @@ class Journal:
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OutputError(f"cannot write {self.name}: {self._path} is no file, remove it")
             # Whoever had it before may have removed it when it was open here already.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self._path.stat()):
@@ -142,12 +148,12 @@ class Journal:
 
     def _read(self) -> list[Entry]:
         entries: list[Entry] = []
-        with suppress(ValueError):
-            for line in self._path.read_bytes().splitlines(keepends=True):
-                entry = json.loads(line)
-                if not (line.endswith(b"\n") and isinstance(entry, dict)):
-                    break
-                entries.append(entry)
+        for line in self._path.read_bytes().splitlines(keepends=True):
+            digest, _, entry = line.partition(b" ")
+            if digest != _digest(entry[:-1]):
+                break
+            entries.append(json.loads(entry))
+            self._size += len(line)
         return entries
 
     def _write(self) -> None:
@@ -161,10 +167,15 @@ class Journal:
                 self.reached = reached
 
     def _append(self, entry: Entry) -> None:
-        line = json.dumps(entry).encode() + b"\n"
-        size = os.fstat(self._descriptor).st_size
-        if os.write(self._descriptor, line) < len(line):
-            os.ftruncate(self._descriptor, size)
+        told = json.dumps(entry).encode()
+        line = b"%s %s\n" % (_digest(told), told)
+        os.ftruncate(self._descriptor, self._size)
+        if os.write(self._descriptor, line) == len(line):
+            self._size += len(line)
+
+
+def _digest(entry: bytes) -> bytes:
+    return hashlib.blake2b(entry, digest_size=8).hexdigest().encode()
 
 
 def _status(name: str) -> os.stat_result | None:
