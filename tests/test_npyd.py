@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from bert_tokemb.types import Embedded
 from conftest import Command, load
 from support.memory import run_and_measure
 from support.standin import StandIn
+from support.tiny import rewrite
 
 Arrays = list[np.ndarray]
 
@@ -77,6 +79,19 @@ def test_it_is_opened(n: int, tmp_path: Path) -> None:
             text[i]
 
 
+def test_what_was_taken_out_stays(tmp_path: Path) -> None:
+    """Whatever becomes of the files; and it may be written to."""
+    path, arrays = tmp_path / "out.npyd", some_arrays()
+    write(path, arrays)
+    text = bert_tokemb.open(path)
+    taken = text[3]
+    assert not np.shares_memory(taken, text.vectors)
+    del text
+    shutil.rmtree(path)
+    taken += 1
+    np.testing.assert_array_equal(taken, arrays[3] + 1)
+
+
 def test_it_is_not_read_as_a_whole(tmp_path: Path) -> None:
     """A gigabyte and a half, most of it a hole in the file, where half a gigabyte is allowed."""
     path = tmp_path / "out.npyd"
@@ -98,19 +113,21 @@ def test_it_is_not_read_as_a_whole(tmp_path: Path) -> None:
     assert peak * 1024 < 500e6
 
 
-def spoil_meta(path: Path, **changes: object) -> None:
-    meta = json.loads((path / "meta.json").read_text())
-    (path / "meta.json").write_text(json.dumps(meta | changes))
-
-
 def test_what_is_no_such_directory(tmp_path: Path) -> None:
     path = tmp_path / "out.npyd"
     with pytest.raises(InputError, match="cannot read .*: No such file"):
         bert_tokemb.open(path)
     write(path, some_arrays())
     for damage in (
-        lambda: spoil_meta(path, words=7),
-        lambda: spoil_meta(path, format="other"),
+        lambda: rewrite(path / "meta.json", words=7),
+        lambda: rewrite(path / "meta.json", words="20"),
+        lambda: rewrite(path / "meta.json", sentences="20"),
+        lambda: rewrite(path / "meta.json", sentences=None),
+        lambda: rewrite(path / "meta.json", format=...),
+        lambda: rewrite(path / "meta.json", words=...),
+        lambda: rewrite(path / "meta.json", sentences=...),
+        lambda: rewrite(path / "meta.json", width=...),
+        lambda: rewrite(path / "meta.json", format="other"),
         lambda: (path / "meta.json").write_text("[]"),
         lambda: (path / "meta.json").write_text("{"),
         lambda: (path / "offsets.npy").write_bytes(b""),

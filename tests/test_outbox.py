@@ -119,6 +119,20 @@ def test_a_reader_that_is_said_to_be_gone(wire: Wire) -> None:
         assert numbers(reader, 1) == [1]
 
 
+def test_an_error_where_no_more_is_kept(wire: Wire) -> None:
+    """It is told as it is, and also counts."""
+    outbox = Outbox(wire, 100_000)
+    post(outbox, 0, 0, 150_000)
+    for n in range(1, 1000):
+        outbox.post(Sender(b"name", b"%d" % n), b'{"error": "it"}', b"", 0, is_error=True)
+    assert outbox.size < 100_000 + (1 << 20)
+    with reader_of(wire, b"name") as reader:
+        hear(wire, outbox, 0)
+        assert numbers(reader, 1) == [0]
+        for n in range(1, 201):
+            assert reader.recv_multipart() == [b"name", b'{"error": "it"}', b"", b"%d" % n]
+
+
 def test_more_than_is_kept(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """One reply is kept however large it is; of those that are dropped their client is told."""
     outbox = Outbox(wire, 100_000)

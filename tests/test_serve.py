@@ -299,7 +299,11 @@ def test_shutdown_by_a_client(model: Path) -> None:
         (("-model_dir", "MODEL", "-pooling_strategy", "CLS_POOLED"), 2, "not supported"),
         (("-model_dir", "MODEL", "-pooling_strategy", "MEAN"), 2, "invalid choice"),
         (("-model_dir", "MODEL", "-max_seq_len", "3"), 2, "neither NONE nor a number of at least"),
-        (("-model_dir", "MODEL", "-max_seq_len", "65"), 2, "more than the 64 pieces"),
+        (
+            ("-model_dir", "MODEL", "-port", "0", "-port_out", "0", "-max_seq_len", "65"),
+            2,
+            "more than the 64 pieces",
+        ),
         (("-model_dir", "MODEL", "-max_batch_size", "0"), 2, "must be at least 1"),
         (("-model_dir", "MODEL", "-pooling_layer", "-4"), 2, "there is no layer -4"),
         (("-model_dir", "MODEL", "-nonsense"), 2, "No such option"),
@@ -440,6 +444,7 @@ GARBAGE: dict[str, tuple[bytes, ...]] = {
     "no number": (b"raw", b'["a"]', b"x", b"1"),
     "a huge number": (b"raw", b'["a"]', b"9" * 5000, b"1"),
     "no count": (b"raw", b'["a"]', b"7", b"-1"),
+    "a count that is none": (b"raw", b'["a"]', b"7", b"x"),
     "a wrong count": (b"raw", b'["a"]', b"7", b"2"),
     "no JSON": (b"raw", b"[", b"7", b"1"),
     "brackets": (b"raw", b"[" * 100_000, b"7", b"1"),
@@ -452,7 +457,8 @@ GARBAGE: dict[str, tuple[bytes, ...]] = {
     "lists of numbers": (b"raw", b"[[1], [2]]", b"7", b"2"),
     "null": (b"raw", b"null", b"7", b"1"),
     "an empty list of pieces in a pair": (b"raw", b"[[null]]", b"7", b"1"),
-    "huge": (b"raw", b" " * (FRAME_LIMIT + 1), b"7", b"1"),
+    "huge": (b"raw", b'["a"]' + b" " * FRAME_LIMIT, b"7", b"1"),
+    "many": (b"raw", b"[" + b'"",' * (1 << 20) + b'""]', b"7", b"%d" % ((1 << 20) + 1)),
     "a command in lower case": (b"raw", b"show_config", b"7", b"1"),
 }
 

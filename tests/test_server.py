@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.server import Server
 from bert_tokemb.serve.settings import Settings
 from bert_tokemb.serve.wire import Wire
-from bert_tokemb.types import FloatArray
+from bert_tokemb.types import FloatArray, IntArray
 from support.tiny import start
 
 LONG = 60  # seconds
@@ -89,7 +91,7 @@ def finish_and_read(server: Server, asker: Asker, n: int) -> dict[int, str | Non
 def test_what_would_only_be_dropped_is_refused(
     server: Server, asker: Asker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a reply comes, and when a request does."""
+    """When a reply comes, and when a request does; what is no request is told so."""
     caplog.set_level(logging.INFO)
     run = Engine.run
 
@@ -105,9 +107,12 @@ def test_what_would_only_be_dropped_is_refused(
     turn_until_posted(server)
     asker.ask(3)
     assert server._turn(taking=True, longest=LONG)
-    errors = finish_and_read(server, asker, 3)
+    asker.sender.send_multipart([b"asker", b"[", b"4", b"1"])
+    assert server._turn(taking=True, longest=LONG)
+    errors = finish_and_read(server, asker, 4)
     assert errors.pop(1) is None
-    assert all("were not read" in told for told in errors.values())
+    assert errors.pop(4).startswith("no JSON")
+    assert errors == dict.fromkeys((2, 3), "replies to earlier requests are not read")
     refused = [record for record in caplog.records if record.msg == "request refused"]
     assert [str(record.sender) for record in refused] == ["asker#2", "asker#3"]
 
@@ -169,6 +174,49 @@ def test_its_end_comes_though_a_client_goes_on(
     thread.join()
 
 
+def test_nothing_is_taken_at_its_end(server: Server, wire: Wire, asker: Asker) -> None:
+    """Whoever comes while the last replies are on their way is not let in."""
+    server.start()
+    asker.ask(1)
+    thread = threading.Thread(target=server.finish)
+    thread.start()
+    with pytest.raises(ConnectionRefusedError):  # noqa: PT012
+        while thread.is_alive():
+            socket.create_connection(("127.0.0.1", wire.port)).close()
+            time.sleep(0.05)
+    assert thread.is_alive()
+    assert asker.errors(1) == {1: None}
+    thread.join(LONG)
+
+
+def test_at_its_end_no_reply_waits_for_the_last(
+    server: Server, asker: Asker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run, is_read = Engine.run, threading.Event()
+    lengths = []
+
+    def run_at_the_end(self: Engine, ids: IntArray, *arguments: Any) -> FloatArray:
+        while "stopping" not in caplog.messages:
+            time.sleep(0.01)
+        if lengths:
+            is_read.wait(LONG / 4)
+        lengths.append(ids.shape[1])
+        return run(self, ids, *arguments)
+
+    monkeypatch.setattr(Engine, "run", run_at_the_end)
+    asker.ask(1)
+    asker.ask(2, "the " * 60)
+    server.start()
+    thread = threading.Thread(target=server.finish)
+    thread.start()
+    (first,) = asker.errors(1)
+    assert len(lengths) == 1
+    is_read.set()
+    assert asker.errors(1) == {3 - first: None}
+    thread.join(LONG)
+
+
 def test_replies_that_nobody_reads(
     server: Server, asker: Asker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,6 +242,50 @@ def test_replies_that_are_read_late(wire: Wire, asker: Asker, shared_tiny: Path)
     assert asker.errors(5) == dict.fromkeys(range(5))
     thread.join(LONG)
     assert not thread.is_alive()
+
+
+def test_time_begins_anew_with_each_reply_that_is_read(
+    wire: Wire,
+    asker: Asker,
+    shared_tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By a clock that goes on whenever one is read, by nearly all the time that there is."""
+    server = Server(wire, start(shared_tiny), SETTINGS, version="1")
+    server.start()
+    for number in range(8):
+        asker.ask(number, "the " * 62, 1000)  # 8 MB, which is more than the network holds
+    turn_until_posted(server)
+    asker.reader.subscribe(b"asker")
+    passed = 0.0
+    turn = server._turn
+
+    def turn_and_read(**how: Any) -> bool:
+        nonlocal passed
+        before = server._outbox.size
+        taken = turn(**how)
+        if server._outbox.size < before:
+            passed += 0.8 * server_module._PATIENCE
+        elif asker.reader.poll(100):
+            asker.reader.recv_multipart()
+        return taken
+
+    monkeypatch.setattr(server, "_turn", turn_and_read)
+    monkeypatch.setattr(server_module, "_SLOWEST", 1e12)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed)
+    monkeypatch.setattr(server_module, "time", clock)
+    server.finish()
+    assert passed > 2 * server_module._PATIENCE
+    assert "replies dropped: nobody reads them" not in caplog.messages
+
+
+def test_whoever_stops_it_wakes_it(server: Server, wire: Wire) -> None:
+    server.stop()
+    begin = time.monotonic()
+    wire.wait(LONG)
+    assert time.monotonic() - begin < LONG / 2
+    server.run()  # which is over at once
 
 
 def test_who_is_woken_waits_again(wire: Wire) -> None:

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 _PATIENCE = 10.0  # seconds, for a client that has not subscribed, or not again
 _PER_REPLY = 4096  # bytes; what a reply takes besides its data, as was measured
-# Beyond the limit for replies there is a little room to tell that they were dropped.
+# Beyond the limit for replies there is a little room to tell why there is none.
 _ROOM_FOR_ERRORS = 1 << 20
 
 
@@ -97,16 +97,28 @@ class Outbox:
             self._names.remove(change.name)
             self._left[change.name] = now
 
-    def post(self, sender: Sender, info: bytes, data: FloatArray | bytes, now: float) -> None:
-        """Send a reply, keep it for a while, or drop it and tell the client so."""
+    def post(
+        self,
+        sender: Sender,
+        info: bytes,
+        data: FloatArray | bytes,
+        now: float,
+        *,
+        is_error: bool = False,
+    ) -> None:
+        """Send a reply, keep it for a while, or drop it and tell the client so.
+
+        An error is told in any case, as long as there is a little room.
+        """
         box = self._boxes.setdefault(sender.client, _Box())
         self._forget_what_is_gone(box)
         reply, most = _Reply(sender, info, data), self._most
         if box.size and box.size + reply.size > most:
             self._note_drop(box, reply)
-            told = error_info(f"the reply was dropped: {most} bytes of others were not read")
-            reply, most = _Reply(sender, told, b""), most + _ROOM_FOR_ERRORS
-            if box.size + reply.size > most:
+            if not is_error:
+                told = error_info(f"the reply was dropped: {most} bytes of others were not read")
+                reply = _Reply(sender, told, b"")
+            if box.size + reply.size > most + _ROOM_FOR_ERRORS:
                 return
         box.size += reply.size
         if self._is_read(sender.client):

@@ -183,7 +183,7 @@ class Server:
         except MalformedError as error:
             _log.warning("malformed request dropped", extra={"reason": str(error)})
             if error.sender:
-                self._outbox.post(error.sender, error_info(str(error)), b"", now)
+                self._tell_error(error.sender, str(error), now)
             return
         self._statistics.note(message, now)
         if isinstance(message, Command):
@@ -226,7 +226,10 @@ class Server:
 
     def _refuse(self, sender: Sender, why: str, now: float) -> None:
         _log.info("request refused", extra={"sender": sender, "reason": why})
-        self._outbox.post(sender, error_info(why), b"", now)
+        self._tell_error(sender, why, now)
+
+    def _tell_error(self, sender: Sender, why: str, now: float) -> None:
+        self._outbox.post(sender, error_info(why), b"", now, is_error=True)
 
     def _config(self, client: bytes) -> dict[str, Any]:
         return {
@@ -256,7 +259,7 @@ class Server:
             _log.warning("request failed", extra={"sender": job.sender, "reason": job.error})
         else:
             _log.info("reply", extra={"sender": job.sender, "sentences": job.sentences})
-        self._outbox.post(job.sender, info, data, now)
+        self._outbox.post(job.sender, info, data, now, is_error=job.error is not None)
         if self._outbox.is_full(client):
             # What it has asked for besides would be computed only to be dropped.
             for other in self._schedule.drop(client):
