@@ -115,7 +115,7 @@ class Continuation:
             yield self
             self.journal.settle()
         except BaseException:
-            self.journal.stop()
+            self.journal.settle()
             self.output.keep(self.journal.is_of_use)
             if self.is_running:
                 self._tell_what_is_kept(self.journal)

@@ -97,17 +97,11 @@ class Journal:
             except RuntimeError:  # the system does not allow another thread
                 self._write()
 
-    def stop(self) -> None:
-        """Make the last note, for a run that has to end early."""
+    def settle(self) -> None:
+        """Make the last note; what it puts on disk is about to be closed."""
         if self._under_way:
             self._under_way.result()
         self._write()
-
-    def settle(self) -> None:
-        """Wait for the note that is being made: what it puts on disk is about to be closed."""
-        self._last = None
-        if self._under_way:
-            self._under_way.result()
 
     def done(self) -> None:
         """The result is there: no journal is needed any more."""
