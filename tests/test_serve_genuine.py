@@ -112,7 +112,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "max": ("-pooling_strategy", "REDUCE_MAX", "-mask_cls_sep", *COMMON, "-max_batch_size", "4"),
     "mean and max": (
         *("-pooling_strategy", "REDUCE_MEAN_MAX", "-pooling_layer", "-1", "-3"),
-        *("-no_position_embeddings", "-show_tokens_to_client"),
+        *("-no_position_embeddings", "-show_tokens_to_client", "-mask_cls_sep"),
     ),
     "first": ("-pooling_strategy", "CLS_TOKEN", "-no_special_token", "-fixed_embed_length"),
     "last": ("-pooling_strategy", "LAST_TOKEN", "-max_seq_len", "10"),
