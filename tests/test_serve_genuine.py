@@ -53,7 +53,14 @@ def plain(cased: bool) -> Texts:
     lines = [" ".join(case.words) for case in CASES if case.cased == cased and not case.newer]
     words = known_to_the_server(random_words(Random(5), 1200))
     lines += [" ".join(words[i : i + 1 + i % 9]) for i in range(0, len(words), 9)]
-    lines += ["a\u00a0b\u2003c\u2028d\u3000e\tf", "a\nb ||| c", " \u200b ", " ", "a" * 101]
+    lines += [
+        "a\u00a0b\u2003c\u2028d\u3000e\tf",
+        "a\nb ||| c",
+        "a ||| b\nc",
+        " \u200b ",
+        " ",
+        "a" * 101,
+    ]
     lines += ["a\x0bb\x85c\x1cd", "\ud800a\udfff", "| ||| [SEP]", "the " * 80, "a", "[UNK] [CLS]"]
     return lines
 
