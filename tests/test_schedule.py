@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,6 +243,33 @@ def test_too_large_a_reply(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch)
     job_of("a", 6).prepare(maker)
     with pytest.raises(UnfitError, match=r"would take 0\.0 GB: ask for fewer"):
         job_of("a", 7).prepare(maker)
+
+
+def test_a_reply_that_the_system_has_no_room_for(
+    maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "LARGEST_REPLY", 1 << 60)
+    job = job_of("a", 1, width=1 << 20, positions=1 << 28, fixed_embed_length=True)
+    with pytest.raises(UnfitError, match="would take 1125899.9 GB: ask for fewer"):
+        job.prepare(maker)
+
+
+@pytest.mark.parametrize(
+    ("settings", "t"),
+    [
+        ({}, 8),  # that of the longer part, though a shorter one comes behind it
+        ({"fixed_embed_length": True}, 64),
+        ({"fixed_embed_length": True, "max_seq_len": 25}, 8),
+    ],
+)
+def test_the_length_of_a_reply(settings: dict[str, Any], t: int, maker: FeatureMaker) -> None:
+    schedule = Schedule(UNIFORM)
+    job = job_of("a", 6, 3, max_batch_size=1, show_tokens_to_client=False, **settings)
+    schedule.add(job)
+    all_batches(schedule, maker)
+    info, vectors = job.reply()
+    assert json.loads(info) == {"dtype": "float32", "shape": [2, t, JOB_WIDTH], "tokens": ""}
+    assert [int(own.any(axis=1).sum()) for own in vectors] == [8, 5]
 
 
 def test_what_is_left_is_prepared_in_order(maker: FeatureMaker) -> None:

@@ -384,7 +384,7 @@ def test_a_port_that_is_taken(ours: OurServer, model: Path, run: Command) -> Non
 
 def test_all_flags_of_the_original(model: Path) -> None:
     flags = (
-        *("-model_dir", model, "-max_seq_len", "NONE", "-pooling_layer", "-3", "-2", "-1"),
+        *("-model_dir", model, "-max_seq_len", "None", "-pooling_layer", "-3", "-2", "-1"),
         *("-pooling_strategy", "NONE", "-show_tokens_to_client", "-num_worker", "4", "-cpu"),
         *("-gpu_memory_fraction", "0.3", "-device_map", "0", "1", "-prefetch_size", "3", "-xla"),
         *("-priority_batch_size", "8", "-cors", "*", "-http_max_connect", "3", "-verbose"),
@@ -406,7 +406,9 @@ def test_other_names_of_the_ports(model: Path) -> None:
     with OurServer("-model_dir", model, "-port_data", "1", "-port_out", "1") as server:
         with client_of(server.address) as client:
             assert client.encode(["hello " * 100]).shape == (1, 32)
-            assert client.server_config["max_seq_len"] == 25
+            config = client.server_config
+            assert (config["max_seq_len"], config["cpu"]) == (25, False)
+        assert server.log == []
 
 
 def test_the_version_of_the_original(run: Command) -> None:

@@ -53,7 +53,14 @@ def plain(cased: bool) -> Texts:
     lines = [" ".join(case.words) for case in CASES if case.cased == cased and not case.newer]
     words = known_to_the_server(random_words(Random(5), 1200))
     lines += [" ".join(words[i : i + 1 + i % 9]) for i in range(0, len(words), 9)]
-    lines += ["a\u00a0b\u2003c\u2028d\u3000e\tf", "a\nb ||| c", " \u200b ", " ", "a" * 101]
+    lines += [
+        "a\u00a0b\u2003c\u2028d\u3000e\tf",
+        "a\nb ||| c",
+        "a ||| b\nc",
+        " \u200b ",
+        " ",
+        "a" * 101,
+    ]
     lines += ["a\x0bb\x85c\x1cd", "\ud800a\udfff", "| ||| [SEP]", "the " * 80, "a", "[UNK] [CLS]"]
     return lines
 
@@ -112,7 +119,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "max": ("-pooling_strategy", "REDUCE_MAX", "-mask_cls_sep", *COMMON, "-max_batch_size", "4"),
     "mean and max": (
         *("-pooling_strategy", "REDUCE_MEAN_MAX", "-pooling_layer", "-1", "-3"),
-        *("-no_position_embeddings", "-show_tokens_to_client"),
+        *("-no_position_embeddings", "-show_tokens_to_client", "-mask_cls_sep"),
     ),
     "first": ("-pooling_strategy", "CLS_TOKEN", "-no_special_token", "-fixed_embed_length"),
     "last": ("-pooling_strategy", "LAST_TOKEN", "-max_seq_len", "10"),

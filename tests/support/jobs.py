@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +27,12 @@ def maker_of(model: Path) -> FeatureMaker:
     return FeatureMaker(PieceTokenizer(load_model(str(model)).vocabulary), _SETTINGS, 64, 2)
 
 
-def job_of(client: str, *words: int, width: int = JOB_WIDTH) -> Job:
+def job_of(
+    client: str, *words: int, width: int = JOB_WIDTH, positions: int = 64, **settings: Any
+) -> Job:
     """Ask for sentences of so many words, each of one piece."""
     texts = [" ".join(["the"] * n) for n in words]
     sender = Sender(client.encode(), b"1")
-    shape = Shape(width, np.dtype(np.float32), 64)
-    return Job(Request(sender, texts, sum(map(len, texts))), _SETTINGS, shape)
+    shape = Shape(width, np.dtype(np.float32), positions)
+    request = Request(sender, texts, sum(map(len, texts)))
+    return Job(request, replace(_SETTINGS, **settings), shape)

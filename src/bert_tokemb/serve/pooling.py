@@ -40,6 +40,9 @@ def pool(strategy: Pooling, vectors: FloatArray, mask: IntArray) -> FloatArray:
         strategy: What to compute.
         vectors: ``(n, c)``, those of one sentence without padding.
         mask: ``(n,)``, 0 for pieces that are to be hidden; some strategies look past it.
+
+    >>> pool(Pooling.LAST_TOKEN, np.eye(4), np.array([0, 1, 1, 0]))
+    array([0., 1., 0., 0.])
     """
     shown = mask.astype(np.float32)
     if strategy is Pooling.NONE:
