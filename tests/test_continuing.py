@@ -188,6 +188,10 @@ def test_stopped_by_a_signal(
         f"bert-tokemb: stopped by {name}, no file was written\n"
     )
     assert not engine_run.output.exists()
+    told = engine_run.interrupt(signum, beyond=reached)
+    assert told.splitlines()[1].startswith(
+        f"bert-tokemb: {engine_run.reached:,} sentences are kept"
+    )
     code, told = engine_run()
     assert (code, told.count("\n")) == (0, 2)
     assert content(engine_run.output) == undisturbed("out.pkl")
@@ -320,11 +324,23 @@ def test_another_text_is_refused(engine_run: Run) -> None:
     assert len(load(engine_run.output)) == len(LINES) + 1
 
 
+def is_begun_anew(run: Run) -> bool:
+    return '"strategy": "last"' in run.journal.read_text().partition("\n")[0]
+
+
 @pytest.mark.parametrize(("one", "other"), [("pkl", "pkl"), ("pkl", "npyd"), ("npyd", "pkl")])
 def test_restart(one: str, other: str, engine_run: Run) -> None:
     engine_run.options += ("--format", one)
     engine_run.interrupt(beyond=100)
-    code, told = engine_run("--restart", "--strategy", "last", "--format", other)
+    engine_run.options += ("--strategy", "last", "--format", other)
+    process = engine_run.start("--restart")
+    while not (is_begun_anew(engine_run) and engine_run.reached) and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate(timeout=60)
+    # It is this run that is gone on with.
+    assert "continuing" in engine_run.interrupt(beyond=engine_run.reached)
+    code, told = engine_run("--restart")
     assert code == 0
     assert not CONTINUING.search(told)
     arrays = (bert_tokemb.open if other == "npyd" else load)(engine_run.output)

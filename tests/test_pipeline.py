@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bert_tokemb import Counts, embed
 from bert_tokemb.batching import cut_into_batches, read_ahead
 from bert_tokemb.errors import OddWordError, StrategyError
-from bert_tokemb.types import Budget, Encoded, Prepared, Sentence
+from bert_tokemb.types import Budget, Embedded, Encoded, Prepared, Sentence
 
 
 class ByHand:
@@ -237,6 +237,14 @@ def test_equal_sentences_are_written_to_while_others_wait() -> None:
     next(arrays)[:] = 9
     next(arrays)[:] = 8
     assert next(arrays).tolist() == [[1, 1]]
+
+
+def test_equal_sentences_have_lines_of_their_own_and_leave_nothing() -> None:
+    shelf, _ = next(read_ahead(enumerate(["1", "2", "1", "1"], 1), ByHand().prepare, 8, 10_000))
+    for line in (1, 2):
+        shelf.done[line] = Embedded(line, [str(line)], np.zeros((1, 2), np.float32))
+    assert [shelf.take(line).line for line in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert not shelf.done
 
 
 def test_equal_sentences_far_apart_are_encoded_again() -> None:

@@ -146,7 +146,7 @@ def test_lines_come_as_they_are_read(tmp_path: Path) -> None:
     os.close(read_end)
 
 
-def test_words_are_counted_beforehand(tmp_path: Path) -> None:
+def test_words_are_counted_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However they fall into blocks; and reading begins where it would have begun."""
     path = tmp_path / "text"
     lines = [("é" * (n % 9) + " ") * (n % 700) for n in range(9000)]
@@ -155,12 +155,20 @@ def test_words_are_counted_beforehand(tmp_path: Path) -> None:
     with TextInput(str(path)) as text:
         assert text.measure() == TextSize(9000, sum(len(line.split()) for line in lines))
         assert [line.rstrip("\n") for line in text] == lines
+    with path.open(encoding="utf-8") as file:  # another may have read its begin
+        file.buffer.seek(len("\n".join(lines[:5000]).encode()) + 1)
+        monkeypatch.setattr(sys, "stdin", file)
+        with TextInput("-") as text:
+            size = TextSize(4000, sum(len(line.split()) for line in lines[5000:]))
+            assert text.measure() == text.measure() == size
+            assert [line.rstrip("\n") for line in text] == lines[5000:]
 
 
 def test_what_was_read_is_known_again(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"\xef\xbb\xbfa b\nc\n\nd\n")
     with TextInput(str(path)) as text:
+        start = text.bookmark()
         reading = iter(text)
         next(reading)
         next(reading)
@@ -174,6 +182,8 @@ def test_what_was_read_is_known_again(tmp_path: Path) -> None:
             assert not text.skip_to(mark)
             text.rewind()
             assert next(iter(text)) == "a b\n"
+            text.rewind()
+            assert text.bookmark() == start
 
 
 @pytest.mark.parametrize("ending", [".gz", ""])
