@@ -36,6 +36,28 @@ def write(path: Path, arrays: Arrays, dtype: str = "float32") -> None:
             output.write(Embedded(line, ["a"] * len(array), array))
 
 
+@pytest.mark.parametrize("left", [0, 127, 10_000])
+def test_what_was_left_is_written_over(left: int, tmp_path: Path) -> None:
+    partial = tmp_path / ".out.npyd.partial"
+    partial.mkdir()
+    for name in ("vectors.npy", "offsets.npy"):
+        (partial / name).write_bytes(b"x" * left)
+    write(tmp_path / "out.npyd", some_arrays())
+    write(tmp_path / "other.npyd", some_arrays())
+    for name in ("vectors.npy", "offsets.npy"):
+        assert (tmp_path / "out.npyd" / name).read_bytes() == (
+            tmp_path / "other.npyd" / name
+        ).read_bytes()
+
+
+def test_less_was_left_than_was_noted(tmp_path: Path) -> None:
+    with NpydOutput(str(tmp_path / "out.npyd")) as output:
+        content = Content(3, np.dtype(np.float32))
+        assert output.begin(content)
+        assert not output.begin(content, {"words": 1, "sentences": 0})
+        assert output.begin(content)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("n", [0, 1, 20])
 def test_numpy_reads_it(n: int, dtype: str, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bert_tokemb.report import Tally
+from bert_tokemb.types import Embedded, Remarks
 from conftest import Command
 from support.standin import StandIn
 from test_continuing import PROGRAM, TAKEN_OVER, Run
@@ -79,6 +82,13 @@ def test_it_is_bounded(run: Command, tmp_path: Path, server: StandIn) -> None:
     assert told["first"]["words_without_pieces"][-1]["line"] == 50
     assert told["asked"]["encoder"] == "server"
     assert told["asked"]["server"] == str(server.address)
+
+
+def test_lines_are_bounded_too() -> None:
+    tally = Tally()
+    for line in range(1, 1000):
+        tally.see(Embedded(line, ["a"], np.zeros((1, 2)), Remarks((), (), True, True)))
+    assert tally.sentences_aligned_inexactly == tally.sentences_in_windows == list(range(1, 101))
 
 
 def test_long_words_are_cut(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
@@ -221,6 +231,15 @@ def test_a_stream_is_warned_of(kind: str, text_run: Run) -> None:
         r"bert-tokemb: the disk has room for 150\.0 kB, which is about ([\d,]+) more words\n", told
     )
     assert 4000 < int(words.replace(",", "")) < 4200
+
+
+def test_room_is_looked_for_behind_a_link(text_run: Run) -> None:
+    (text_run.directory / "other").mkdir()
+    text_run.output.symlink_to("other/out")
+    other = ROOM.format(blocks=0).replace(
+        "lambda path: Room", "lambda path: {'other': Room}[path.name]"
+    )
+    assert text_run(before=other)[0] == 1
 
 
 def test_no_room_is_needed_for_a_device(text_run: Run) -> None:
