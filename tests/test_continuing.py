@@ -294,16 +294,20 @@ def test_another_command_is_refused(options: tuple[str, ...], named: str, engine
     assert CONTINUING.match(engine_run()[1])
 
 
-def test_another_model_is_refused(engine_run: Run, tiny: Path) -> None:
+@pytest.mark.parametrize(("factor", "code"), [(1.01, 2), (1.00001, 0)])
+def test_a_model_is_known_by_its_vectors(
+    factor: float, code: int, engine_run: Run, tiny: Path
+) -> None:
     engine_run.interrupt(beyond=100)
     weights = bytearray((tiny / "model.safetensors").read_bytes())
     half = len(weights) // 8
     numbers = np.frombuffer(weights, np.float32, half, len(weights) - 4 * half)
-    numbers *= 1.1
+    numbers *= factor
     (tiny / "model.safetensors").write_bytes(weights)
-    code, told = engine_run("--model", tiny)
-    assert code == 2
-    assert "(the model gives other vectors)" in told
+    returned, told = engine_run("--model", tiny)
+    assert returned == code
+    assert ("(the model gives other vectors)" in told) == (code == 2)
+    assert bool(CONTINUING.match(told)) == (code == 0)
 
 
 def test_another_text_is_refused(engine_run: Run) -> None:
@@ -346,6 +350,16 @@ def test_restart(one: str, other: str, engine_run: Run) -> None:
     arrays = (bert_tokemb.open if other == "npyd" else load)(engine_run.output)
     assert len(arrays) == len(LINES)
     assert not engine_run.leftovers
+
+
+def test_what_came_nowhere_binds_nobody(engine_run: Run) -> None:
+    engine_run.interrupt(beyond=100)
+    begin, *_ = engine_run.journal.read_bytes().splitlines(keepends=True)
+    engine_run.journal.write_bytes(begin)
+    code, told = engine_run("--format", "npyd", "--strategy", "last")
+    assert code == 0, told
+    assert "anew" not in told
+    assert len(bert_tokemb.open(engine_run.output)) == len(LINES)
 
 
 @pytest.mark.parametrize(
@@ -408,6 +422,12 @@ def test_no_file_where_the_journal_is(engine_run: Run) -> None:
     assert engine_run.leftovers == {engine_run.journal.name}
 
 
+def test_no_journal_of_a_pipe(engine_run: Run) -> None:
+    os.mkfifo(engine_run.output)
+    assert open_journal(str(engine_run.output)) is None
+    assert not engine_run.leftovers
+
+
 def test_streams_are_never_continued(engine_run: Run) -> None:
     with engine_run.text.open() as text:
         engine_run.text = Path("-")
@@ -449,6 +469,13 @@ def test_other_formats_begin_anew_and_say_so(kind: str, engine_run: Run) -> None
     assert told.splitlines()[0] == f"bert-tokemb: beginning anew: {why}"
     assert engine_run.output.exists()
     assert not engine_run.leftovers
+
+
+def test_nothing_is_told_of_what_was_not_begun(engine_run: Run) -> None:
+    engine_run.options = ("--format", "h5", "--model", engine_run.directory / "nowhere")
+    code, told = engine_run()
+    assert code
+    assert told.count("\n") == 1
 
 
 def test_compressed_texts_are_continued(engine_run: Run) -> None:

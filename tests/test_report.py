@@ -221,16 +221,29 @@ def test_a_stream_is_warned_of(kind: str, text_run: Run) -> None:
     if kind == "compressed":
         arguments[1] = text_run.text.with_name("text.gz")
         arguments[1].write_bytes(gzip.compress(content))
-    program = PROGRAM.format(before=ROOM.format(blocks=150))
+    program = PROGRAM.format(before=ROOM.format(blocks=250))
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)], input=content, capture_output=True
     )
     assert done.returncode == 0, done.stderr
     told = done.stderr.decode()
     (words,) = re.findall(
-        r"bert-tokemb: the disk has room for 150\.0 kB, which is about ([\d,]+) more words\n", told
+        r"bert-tokemb: the disk has room for 250\.0 kB, which is about ([\d,]+) more words\n", told
     )
-    assert 4000 < int(words.replace(",", "")) < 4200
+    assert 6700 < int(words.replace(",", "")) < 7000
+
+
+def test_nobody_is_warned_of_blank_lines(text_run: Run) -> None:
+    """They tell nothing of how much room a word takes."""
+    program = PROGRAM.format(before=ROOM.format(blocks=0))
+    arguments = ["embed", "-", "-o", text_run.output, *text_run.options]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        input=b"\n" * 1000,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"room" not in done.stderr
 
 
 def test_room_is_looked_for_behind_a_link(text_run: Run) -> None:
@@ -239,7 +252,7 @@ def test_room_is_looked_for_behind_a_link(text_run: Run) -> None:
     other = ROOM.format(blocks=0).replace(
         "lambda path: Room", "lambda path: {'other': Room}[path.name]"
     )
-    assert "the disk has room for 0 bytes" in text_run(before=other)[1]
+    assert "the disk has room for 0 B;" in text_run(before=other)[1]
 
 
 def test_no_room_is_needed_for_a_device(text_run: Run) -> None:

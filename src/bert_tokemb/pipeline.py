@@ -145,7 +145,7 @@ class Pipeline(Generic[P]):
                 counts.lines += 1
                 counts.blank_lines += 1
                 continue
-            one = one or Embedded(line, (), blank.copy())
+            one = one or Embedded(line, (), blank)
             counts.see(one)
             yield one
 

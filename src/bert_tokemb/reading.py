@@ -121,7 +121,7 @@ class TextInput:
                 left, last = left - len(read), read
             if not last.endswith(b"\n") and self._file.read(1):
                 return False  # what was the last line has become longer
-        self._lines, self._bytes = bookmark.lines, bookmark.bytes - left
+        self._lines, self._bytes = bookmark.lines, bookmark.bytes
         return self.bookmark() == bookmark
 
     def rewind(self) -> None:
