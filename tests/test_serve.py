@@ -160,6 +160,20 @@ def test_embed_gives_what_the_engine_gives(
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
 
 
+def test_how_the_engine_is_run(model: Path, client: BertClient) -> None:
+    """What is given to the server alone, and known by what it does."""
+    vectors, threads = [], []
+    for options in (("--threads", "1", "--precision", "int8"), ("--threads", "9")):
+        with OurServer("--model", model, *options) as server:
+            with client_of(server.address) as one:
+                vectors.append(one.encode(["hello world"])[0])
+            threads.append(len(list(Path(f"/proc/{server.process.pid}/task").iterdir())))
+    (exact,) = client.encode(["hello world"])
+    quick, same = np.abs(np.array(vectors) - exact).max(axis=(1, 2))
+    assert same < 2e-5 < quick < 0.5
+    assert threads[1] == threads[0] + 8
+
+
 def test_a_sentence_beyond_the_limit(model: Path, run: Command, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("a b\n" + "the " * 40)
