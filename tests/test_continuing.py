@@ -212,22 +212,25 @@ def test_a_full_disk(engine_run: Run, undisturbed: Callable[[str], dict[str, byt
 
 
 @pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
-@pytest.mark.parametrize("moment", ["settling", "signal", "full disk"])
+@pytest.mark.parametrize("moment", ["settling", "settling after an error", "signal", "full disk"])
 def test_stopped_when_it_was_all_but_done(
     name: str, moment: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
 ) -> None:
     """What is left to do takes its time: to put on disk what was written, and to rename it."""
     engine_run.output = engine_run.directory / name
     stop = "import os, signal, bert_tokemb.outputs.journal\n"
-    if moment == "settling":
+    if moment.startswith("settling"):
         stop += (
             "Journal = bert_tokemb.outputs.journal.Journal\n"
             "def settle(self, old=Journal.settle):\n"
             "    old(self)\n"
+            "    if failures:\n"
+            "        raise failures.pop()\n"
             "    Journal.settle = old\n"
             "    os.kill(os.getpid(), signal.SIGTERM)\n"
             "Journal.settle = settle\n"
         )
+        stop += f"failures = [{'OSError()' if 'error' in moment else ''}]\n"
     elif moment == "signal":
         stop += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
     else:

@@ -110,13 +110,14 @@ class Continuation:
             self.output.keep(False)
             yield self
             return
-        self.output.keep(self.journal.is_of_use)
         try:
             yield self
             self.journal.settle()
         except BaseException:
-            self.journal.settle()
-            self.output.keep(self.journal.is_of_use)
+            try:
+                self.journal.settle()
+            finally:  # settling may be interrupted too
+                self.output.keep(self.journal.is_of_use)
             if self.is_running:
                 self._tell_what_is_kept(self.journal)
             raise
