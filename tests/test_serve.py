@@ -406,11 +406,33 @@ def test_all_flags_of_the_original(model: Path) -> None:
     )
     with OurServer(*flags) as server, client_of(server.address) as client:
         assert client.encode(["a"]).shape == (1, 3, 96)
+        assert any(line["level"] == "info" for line in server.log)
         without_effect = [line["event"] for line in logged(server, "has no effect")]
     assert [line.split()[0] for line in without_effect] == [
         *("-cors", "-device_map", "-gpu_memory_fraction", "-graph_tmp_dir", "-http_max_connect"),
         *("-num_worker", "-prefetch_size", "-priority_batch_size", "-xla"),
     ]
+
+
+@pytest.mark.parametrize(("settings", "flags", "cased"), [
+    (None, (), False),
+    ({"do_lower_case": False}, (), True),
+    (None, ("-cased_tokenization",), True),
+    (None, ("--model",), False),
+    ({"do_lower_case": False}, ("--model",), True),
+    (None, ("--cased", "--model"), True),
+])  # fmt: skip
+def test_what_is_cased(
+    settings: dict[str, bool] | None, flags: tuple[str, ...], cased: bool, tmp_path: Path
+) -> None:
+    """A flag says so, or a directory of another layout than the original's says so itself."""
+    directory = write_tiny(tmp_path / "model", settings=settings)
+    if "--model" not in flags:
+        flags = (*flags, "-pooling_strategy", "NONE", "-show_tokens_to_client", "-model_dir")
+    with OurServer(*flags, directory) as server, client_of(server.address) as client:
+        _, tokens = client.encode(["The the"], show_tokens=True)
+        assert tokens == [["[CLS]", "[UNK]" if cased else "the", "the", "[SEP]"]]
+        assert client.server_config["do_lower_case"] == (not cased)
 
 
 def test_other_names_of_the_ports(model: Path) -> None:
