@@ -33,6 +33,16 @@ from bert_tokemb.__main__ import main
 main()
 """
 
+# With time to be looked at while it runs, whatever else the machine does.
+SLOWLY = """
+import time
+from bert_tokemb.continuing import Continuation
+def note(*arguments, note=Continuation.note):
+    note(*arguments)
+    time.sleep(0.02)
+Continuation.note = note
+"""
+
 CONTINUING = re.compile(r"bert-tokemb: continuing at sentence ([\d,]+)\n")
 TAKEN_OVER = re.compile(r"; ([\d,]+) sentences? taken over")
 
@@ -76,9 +86,9 @@ class Run:
         except (FileNotFoundError, KeyError, ValueError):
             return 0
 
-    def interrupt(self, signum: int = signal.SIGKILL, *, beyond: int, **settings: object) -> str:
+    def interrupt(self, signum: int = signal.SIGKILL, *, beyond: int) -> str:
         """Run it until it has written more than so many sentences; return what it told."""
-        process = self.start(**settings)
+        process = self.start(before=SLOWLY)
         while self.reached <= beyond and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signum)
