@@ -135,6 +135,7 @@ def test_settings(ours: OurServer, client: BertClient) -> None:
     assert config["server_version"] == "1.10.0"
     assert config["bert_tokemb_version"]
     assert (config["pooling_strategy"], config["max_seq_len"]) == (0, None)
+    assert config["verbose"] is True
     assert (config["show_tokens_to_client"], config["pooling_layer"]) == (True, [-2])
     assert (config["port"], config["port_out"]) == (ours.address.port, ours.address.port_out)
 
@@ -197,6 +198,14 @@ def test_the_ready_file(model: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_ready_file_of_another(model: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    with OurServer("--model", model, "--ready-file", ready) as server:
+        ready.write_text("127.0.0.1:1:2\n")
+        assert server.stop() == 0
+    assert ready.read_text() == "127.0.0.1:1:2\n"
+
+
 def test_a_ready_file_that_is_a_device(model: Path) -> None:
     """It is written to, and stays what it is."""
     before = Path(os.devnull).stat()
@@ -225,6 +234,24 @@ def test_a_standard_output_that_is_full(model: Path, tmp_path: Path) -> None:
         assert process.wait(60) == 0
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize("output", [">&-", "| true"])
+def test_no_standard_output(output: str, model: Path, tmp_path: Path) -> None:
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    with OurServer("--model", model, "--ready-file", ready) as server:
+        command = shlex.join(server.command)
+    ready.unlink(missing_ok=True)  # it was killed
+    # What runs it is as good as gone before it is ready.
+    script = f"{{ sleep 0.5; exec {command} 2>{shlex.quote(str(told))}; }} {output} & wait"
+    process = subprocess.Popen(["bash", "-c", script], start_new_session=True)
+    try:
+        wait_until(ready.exists)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+    wait_until(lambda: not ready.exists())
+    assert told.read_text() == ""
 
 
 def test_nobody_reads_what_it_tells(model: Path) -> None:
@@ -453,8 +480,9 @@ def test_the_version_of_the_original(run: Command) -> None:
     assert "1.10.0" in done.stdout
 
 
-def test_an_address_that_others_can_reach(model: Path) -> None:
-    with OurServer("--model", model, "--host", "0.0.0.0") as server:  # noqa: S104 - what is tested
+@pytest.mark.parametrize("host", ["0.0.0.0", "*"])  # noqa: S104 - what is tested
+def test_an_address_that_others_can_reach(host: str, model: Path) -> None:
+    with OurServer("--model", model, "--host", host) as server:
         (warning,) = server.log
         assert "no authentication" in warning["event"]
         assert (warning["level"], warning["host"]) == ("warning", "0.0.0.0")  # noqa: S104
