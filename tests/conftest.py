@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,12 @@ NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
 # How long an example takes, and how long it is looked for, says something of the machine only.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
+
+# What is started with a signal ignored, as under `nohup` or behind a script's `&`, ignores it too
+# and starts all else so. A handler is not handed on: so what the tests start does not.
+for signum in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, lambda signum, frame: None)
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
