@@ -18,8 +18,6 @@ import numpy as np
 import pytest
 
 import bert_tokemb
-from bert_tokemb.errors import OutputError
-from bert_tokemb.outputs.journal import open_journal
 from conftest import load
 from support.standin import StandIn
 from support.texts import random_words
@@ -435,12 +433,6 @@ def test_no_file_where_the_journal_is(engine_run: Run) -> None:
     assert engine_run.leftovers == {engine_run.journal.name}
 
 
-def test_no_journal_of_a_pipe(engine_run: Run) -> None:
-    os.mkfifo(engine_run.output)
-    assert open_journal(str(engine_run.output)) is None
-    assert not engine_run.leftovers
-
-
 def test_streams_are_never_continued(engine_run: Run) -> None:
     with engine_run.text.open() as text:
         engine_run.text = Path("-")
@@ -496,13 +488,3 @@ def test_compressed_texts_are_continued(engine_run: Run) -> None:
     subprocess.run(["gzip", engine_run.text], check=True)
     engine_run.text = engine_run.text.with_name("text.gz")
     assert CONTINUING.match(engine_run()[1])
-
-
-def test_from_python(tmp_path: Path) -> None:
-    """`embed` itself continues nothing, and a journal is closed with its block."""
-    with open_journal(str(tmp_path / "out")) as journal:
-        with pytest.raises(OutputError, match="another run is writing"):
-            open_journal(str(tmp_path / "out"))
-        assert not journal.is_of_use
-    assert not list(tmp_path.iterdir())
-    assert "Continuation" not in bert_tokemb.__all__

@@ -1,0 +1,98 @@
+"""The journal by itself: what it tells the next run, and when."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bert_tokemb.errors import OutputError
+from bert_tokemb.outputs.journal import Journal, open_journal
+
+
+def journal_of(directory: Path) -> Journal:
+    journal = open_journal(str(directory / "out"))
+    assert journal is not None
+    return journal
+
+
+def nothing_to_sync() -> None:
+    pass
+
+
+def test_the_next_run_is_told(tmp_path: Path) -> None:
+    with journal_of(tmp_path) as journal:
+        assert (journal.asked, journal.reached) == (None, None)
+        journal.begin({"strategy": "avg"})
+        for n in range(3):
+            journal.note({"sentences": n}, nothing_to_sync)
+            # By itself, and soon.
+            end = time.monotonic() + 60
+            while journal.reached != {"sentences": n} and time.monotonic() < end:
+                time.sleep(0.001)
+    with journal_of(tmp_path) as journal:
+        assert (journal.asked, journal.reached) == ({"strategy": "avg"}, {"sentences": 2})
+        journal.done()
+    assert not list(tmp_path.iterdir())
+
+
+def test_whoever_begins_anew_has_come_nowhere(tmp_path: Path) -> None:
+    with journal_of(tmp_path) as journal:
+        journal.begin({"strategy": "avg"})
+        journal.note({"sentences": 1}, nothing_to_sync)
+        journal.settle()
+    with journal_of(tmp_path) as journal:
+        journal.begin({"strategy": "last"})
+        assert not journal.is_of_use
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_on_disk_is_not_noted(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OutputError("cannot write out: No space left on device")
+
+    with journal_of(tmp_path) as journal:
+        journal.begin({})
+        journal.note({"sentences": 1}, nothing_to_sync)
+        journal.settle()
+        journal.note({"sentences": 2}, full)
+        journal.settle()
+        assert journal.reached == {"sentences": 1}
+    with journal_of(tmp_path) as journal:
+        assert journal.reached == {"sentences": 1}
+
+
+def test_the_last_one_counts_and_is_waited_for(tmp_path: Path) -> None:
+    """A note takes its time; of those that come meanwhile only the last is made."""
+    synced, may_go_on = list[int](), threading.Event()
+
+    def sync(n: int) -> None:
+        may_go_on.wait(60)
+        synced.append(n)
+
+    with journal_of(tmp_path) as journal:
+        journal.begin({})
+        for n in range(5):
+            journal.note({"sentences": n}, lambda n=n: sync(n))
+        threading.Timer(0.2, may_go_on.set).start()
+        journal.settle()
+        assert synced in ([0, 4], [4])
+        assert journal.reached == {"sentences": 4}
+
+
+def test_two_at_a_time(tmp_path: Path) -> None:
+    with journal_of(tmp_path) as journal:
+        with pytest.raises(OutputError, match="another run is writing"):
+            journal_of(tmp_path)
+        assert not journal.is_of_use
+    assert not list(tmp_path.iterdir())
+
+
+def test_none_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out")
+    assert open_journal(str(tmp_path / "out")) is None
+    assert open_journal("-") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
