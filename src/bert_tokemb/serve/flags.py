@@ -120,9 +120,6 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
             "-pooling_strategy CLS_POOLED is not supported: it needs a fine-tuned classifier's "
             "layer, and the engine gives hidden layers; CLS_TOKEN is the nearest"
         )
-    length = flags["max_seq_len"]
-    if length is not None and length < _LEAST_LENGTH:
-        raise UsageError(f"the length of sentences must be at least {_LEAST_LENGTH}, not {length}")
     if flags["max_batch_size"] < 1:
         raise UsageError(f"-max_batch_size must be at least 1, not {flags['max_batch_size']}")
     for name in ("port", "port_out"):

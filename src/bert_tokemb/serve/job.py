@@ -92,8 +92,8 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether every sentence has its vector, or the job has failed."""
-        return self._left == 0 or self.error is not None
+        """Whether every sentence has its vector."""
+        return self._left == 0
 
     @property
     def result_bytes(self) -> int:
