@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -63,6 +65,60 @@ def test_what_is_not_on_disk_is_not_noted(tmp_path: Path) -> None:
         assert journal.reached == {"sentences": 1}
     with journal_of(tmp_path) as journal:
         assert journal.reached == {"sentences": 1}
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_what_there_is_no_room_to_note_was_not_reached(room: int, tmp_path: Path) -> None:
+    """A disk that is full takes nothing, or the beginning."""
+    with journal_of(tmp_path) as journal:
+        journal.begin({})
+        journal.note({"sentences": 1}, nothing_to_sync)
+        journal.settle()
+        (file,) = tmp_path.iterdir()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + room, limits[1]))
+        try:
+            journal.note({"sentences": 2}, nothing_to_sync)
+            journal.settle()
+            assert journal.reached == {"sentences": 1}
+            with pytest.raises(OutputError, match="cannot write .*out"):
+                journal.begin({"more": "x" * 1000})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_note_that_was_cut_short(tmp_path: Path) -> None:
+    """By nothing but its end; what is noted behind it is found nevertheless."""
+    with journal_of(tmp_path) as journal:
+        journal.begin({})
+        for n in range(3):
+            journal.note({"sentences": n}, nothing_to_sync)
+            journal.settle()
+    (file,) = tmp_path.iterdir()
+    os.truncate(file, file.stat().st_size - 1)
+    with journal_of(tmp_path) as journal:
+        assert journal.reached == {"sentences": 1}
+        journal.note({"sentences": 7}, nothing_to_sync)
+        journal.settle()
+    with journal_of(tmp_path) as journal:
+        assert journal.reached == {"sentences": 7}
+
+
+def test_the_journal_of_one_that_is_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened when it was there still, and locked when it was gone."""
+    lock, removed = fcntl.flock, list[Path]()
+
+    def lock_what_is_gone(descriptor: int, how: int) -> None:
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_what_is_gone)
+    with journal_of(tmp_path):
+        assert list(tmp_path.iterdir()) == removed
+        with pytest.raises(OutputError, match="another run is writing"):
+            journal_of(tmp_path)
 
 
 def test_the_last_one_counts_and_is_waited_for(tmp_path: Path) -> None:

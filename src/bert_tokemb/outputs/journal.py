@@ -164,8 +164,9 @@ class Journal:
         told = json.dumps(entry).encode()
         line = b"%s %s\n" % (_digest(told), told)
         os.ftruncate(self._descriptor, self._size)
-        if os.write(self._descriptor, line) == len(line):
-            self._size += len(line)
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
 
 
 def _digest(entry: bytes) -> bytes:
