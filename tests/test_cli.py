@@ -509,9 +509,11 @@ def on_a_terminal(*arguments: object) -> tuple[int, str]:
     return process.wait(timeout=30), drawn.decode()
 
 
-def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("distinct", [2000, 10])
+def test_progress_is_drawn_on_a_terminal_only(distinct: int, tmp_path: Path) -> None:
+    """Sentences that are known already are done, too."""
     text = tmp_path / "text"
-    text.write_text("".join(f"word {n}\n" for n in range(2000)))
+    text.write_text("".join(f"word {n % distinct}\n" for n in range(2000)))
 
     def slowly(server: StandIn, frames: list[bytes], texts: list[str]) -> None:
         time.sleep(0.05)
