@@ -104,25 +104,29 @@ class Continuation:
             self.journal.note(reached, self.output.sync)
 
     @contextmanager
-    def keeping(self) -> Iterator[Continuation]:
-        """Keep what an exception leaves incomplete, if it is of use; to be within the output's."""
-        if self.journal is None:
-            self.output.keep(False)
-            yield self
-            return
+    def writing(self) -> Iterator[Continuation]:
+        """Complete the output at the end; keep what an exception leaves, if that is of use."""
         try:
-            yield self
-            self.journal.settle()
+            with self.output:
+                try:
+                    yield self
+                finally:
+                    self._settle()
         except BaseException:
-            try:
-                self.journal.settle()
-            finally:  # settling may be interrupted too
-                self.output.keep(self.journal.is_of_use)
-            if self.is_running:
+            if self.is_running and self.journal:
                 self._tell_what_is_kept(self.journal)
             raise
-        # Completing the output may fail too, or be interrupted.
-        self.output.keep(self.journal.is_of_use)
+
+    def _settle(self) -> None:
+        if self.journal is None:
+            self.output.keep(False)
+            return
+        try:
+            self.journal.settle()
+        finally:
+            self.journal.settle()  # the first may have been interrupted when it waited
+            # Completing the output may fail too, or be interrupted.
+            self.output.keep(self.journal.is_of_use)
 
     def _tell_what_is_kept(self, journal: Journal) -> None:
         if journal.reached:

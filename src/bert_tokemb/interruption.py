@@ -61,7 +61,7 @@ def hold_signals() -> Iterator[None]:
     """Put off what a signal asks for until the end of the block.
 
     For imports: what is raised while an extension module starts is turned by it into an error
-    of its own.
+    of its own. And for what must be closed as soon as it is there, and does not take long.
     """
     handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
     ours = [signum for signum, handler in handlers.items() if handler is _raise]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .continuing import Continuation, check_format
-from .interruption import ignore_signals, raise_if_asked
+from .interruption import hold_signals, ignore_signals, raise_if_asked
 from .outputs.formats import format_of, open_output
 from .outputs.hdf5 import Hdf5Shape
 from .outputs.journal import open_journal
@@ -70,14 +70,14 @@ def run(
     with ExitStack() as stack:
         text = stack.enter_context(TextInput(asked.input_name))
         report = stack.enter_context(WholeFile(asked.report_name)) if asked.report_name else None
-        journal = open_journal(asked.output_name)
-        if journal:
-            stack.enter_context(journal)
-            if not asked.restart:
-                check_format(journal, kind)
+        with hold_signals():  # or it would be left there
+            if journal := open_journal(asked.output_name):
+                stack.enter_context(journal)
+        if journal and not asked.restart:
+            check_format(journal, kind)
+        output = open_output(asked.output_name, kind, hdf5_shape=asked.hdf5_shape)
         with (
-            open_output(asked.output_name, kind, hdf5_shape=asked.hdf5_shape) as output,
-            Continuation(text, output, journal).keeping() as continuation,
+            Continuation(text, output, journal).writing() as continuation,
             open_encoder() as encoder,
         ):
             dtype = np.dtype(asked.dtype or encoder.dtype)
