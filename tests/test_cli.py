@@ -225,6 +225,22 @@ def test_output_must_not_be_the_input(run: Command, text: Path, tmp_path: Path) 
         assert text.read_bytes() == before
 
 
+@pytest.mark.parametrize(("source", "more", "message"), [
+    (".out.partial", (), "INPUT .out.partial and --output out exclude each other: a run uses"),
+    (".out.journal", (), "INPUT .out.journal and --output out exclude each other"),
+    (".r.partial", ("--report", "r"), "INPUT .r.partial and --report r exclude each other"),
+    ("text", ("--report", ".out.partial"), "--output out and --report .out.partial exclude"),
+])  # fmt: skip
+def test_hidden_files_are_not_given(
+    source: str, more: tuple[str, ...], message: str, run: Command, tmp_path: Path
+) -> None:
+    (tmp_path / source).write_text("a b\n")
+    done = run("embed", source, "-o", "out", *more, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {source: b"a b\n"}
+
+
 def test_output_is_required(run: Command, text: Path) -> None:
     done = run("embed", text)
     assert done.returncode == 2

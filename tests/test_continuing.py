@@ -232,15 +232,26 @@ def test_stopped_when_it_was_all_but_done(
             "Journal = bert_tokemb.outputs.journal.Journal\n"
             "def settle(self, old=Journal.settle):\n"
             "    old(self)\n"
-            "    if failures:\n"
-            "        raise failures.pop()\n"
             "    Journal.settle = old\n"
             "    os.kill(os.getpid(), signal.SIGTERM)\n"
             "Journal.settle = settle\n"
         )
-        stop += f"failures = [{'OSError()' if 'error' in moment else ''}]\n"
+        if "error" in moment:
+            stop += (
+                "import bert_tokemb.running\n"
+                "def fail(*_):\n    raise OSError\n"
+                "bert_tokemb.running.Progress.__exit__ = fail\n"
+            )
     elif moment == "signal":
-        stop += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        stop += (
+            "from bert_tokemb.outputs.npyd import NpydOutput\n"
+            "from bert_tokemb.outputs.pickle_file import PickleFile\n"
+            "Journal = bert_tokemb.outputs.journal.Journal\n"
+            "def settle(self, old=Journal.settle):\n"
+            "    old(self)\n"
+            "    PickleFile.sync = NpydOutput.sync = lambda self: os.kill(os.getpid(), 15)\n"
+            "Journal.settle = settle\n"
+        )
     else:
         stop += "def full(_):\n    raise OSError(28, 'No space left on device')\nos.fsync = full\n"
     code, told = engine_run(before=stop)
@@ -250,6 +261,33 @@ def test_stopped_when_it_was_all_but_done(
     assert code == 0, told
     assert CONTINUING.match(told)
     assert content(engine_run.output) == undisturbed(name)
+    assert not engine_run.leftovers
+
+
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
+def test_too_late_to_be_stopped(name: str, engine_run: Run) -> None:
+    """From the moment that the result is renamed."""
+    engine_run.output = engine_run.directory / name
+    stop = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "def rename(self, target, rename=Path.rename):\n"
+        "    rename(self, target)\n"
+        "    os.kill(os.getpid(), signal.{signal})\n"
+        "Path.rename = Path.replace = rename\n"
+    )
+    code, told = engine_run(before=stop.format(signal="SIGTERM"))
+    assert code == 0, told
+    assert "3,000 sentences" in told
+    assert not engine_run.leftovers
+    engine_run.output = engine_run.directory / f"second{engine_run.output.suffix}"
+    code, told = engine_run(before=stop.format(signal="SIGKILL"))
+    assert code == -signal.SIGKILL
+    assert engine_run.output.exists()
+    # It is done: so whatever comes next is another run.
+    code, told = engine_run("--strategy", "last")
+    assert code == 0, told
+    assert "anew" not in told
     assert not engine_run.leftovers
 
 
@@ -402,7 +440,7 @@ def test_what_was_left_is_damaged(
     assert bool(CONTINUING.match(told)) == (damage == "cut")
     assert damage != "cut" or int(CONTINUING.match(told).group(1).replace(",", "")) > 2001
     begun_anew = "bert-tokemb: beginning anew: what an interrupted run has left is not whole\n"
-    assert told.startswith(begun_anew) == ("partial" in damage or "shorter" in damage)
+    assert told.startswith(begun_anew) == ("shorter" in damage)
     assert content(engine_run.output) == undisturbed("out.pkl")
     assert not engine_run.leftovers
 
@@ -425,12 +463,49 @@ def test_two_at_a_time(engine_run: Run) -> None:
     assert len(load(engine_run.output)) == len(LINES)
 
 
-def test_no_file_where_the_journal_is(engine_run: Run) -> None:
-    os.mkfifo(engine_run.journal)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_no_file_where_the_journal_is(make: Callable[[Path], None], engine_run: Run) -> None:
+    make(engine_run.journal)
     code, told = engine_run()
     assert code == 1
-    assert told.endswith(f"out.pkl: {engine_run.journal} is no file, remove it\n")
+    assert told.endswith(
+        f"out.pkl: {engine_run.journal} is not what a run leaves there, remove it\n"
+    )
     assert engine_run.leftovers == {engine_run.journal.name}
+
+
+def test_the_journal_is_removed_meanwhile(
+    engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+) -> None:
+    """Then there is nothing to go on with; but nobody else writes into the same file."""
+    process = engine_run.start(before=SLOWLY)
+    while not engine_run.reached:
+        time.sleep(0.002)
+    engine_run.journal.unlink()
+    code, told = engine_run("--strategy", "max")
+    assert code == 1
+    assert "another run is writing" in told
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert content(engine_run.output) == undisturbed("out.pkl")
+    assert not engine_run.leftovers
+
+
+def test_a_stream_does_not_take_the_place_of_what_is_kept(engine_run: Run) -> None:
+    engine_run.interrupt(beyond=100)
+    before = content(engine_run.journal)
+    with engine_run.text.open() as text:
+        engine_run.text = Path("-")
+        code, told = engine_run(stdin=text)
+        assert code == 2
+        assert told.endswith(
+            "out.pkl was begun by another command (a stream cannot be read again): run that one "
+            "again to go on, or give --restart to begin anew\n"
+        )
+        assert content(engine_run.journal) == before
+        code, told = engine_run("--restart", stdin=text)
+    assert code == 0, told
+    assert len(load(engine_run.output)) == len(LINES)
 
 
 def test_streams_are_never_continued(engine_run: Run) -> None:

@@ -16,9 +16,15 @@ from bert_tokemb.outputs.journal import Journal, open_journal
 
 
 def journal_of(directory: Path) -> Journal:
+    """Open the journal of a result of which something is there."""
+    (directory / ".out.partial").touch()
     journal = open_journal(str(directory / "out"))
     assert journal is not None
     return journal
+
+
+def file_of(directory: Path) -> Path:
+    return directory / ".out.journal"
 
 
 def nothing_to_sync() -> None:
@@ -38,7 +44,23 @@ def test_the_next_run_is_told(tmp_path: Path) -> None:
     with journal_of(tmp_path) as journal:
         assert (journal.asked, journal.reached) == ({"strategy": "avg"}, {"sentences": 2})
         journal.done()
-    assert not list(tmp_path.iterdir())
+    assert not file_of(tmp_path).exists()
+
+
+def test_of_what_is_not_there_it_tells_nothing(tmp_path: Path) -> None:
+    """It was renamed, just before the end."""
+    with journal_of(tmp_path) as journal:
+        journal.begin({"strategy": "avg"})
+        journal.note({"sentences": 1}, nothing_to_sync)
+        journal.settle()
+    (tmp_path / ".out.partial").rename(tmp_path / "out")
+    with open_journal(str(tmp_path / "out")) as journal:
+        assert (journal.asked, journal.reached) == (None, None)
+        journal.begin({"strategy": "last"})
+        journal.note({"sentences": 7}, nothing_to_sync)
+        journal.settle()
+    with journal_of(tmp_path) as journal:
+        assert (journal.asked, journal.reached) == ({"strategy": "last"}, {"sentences": 7})
 
 
 def test_whoever_begins_anew_has_come_nowhere(tmp_path: Path) -> None:
@@ -49,7 +71,7 @@ def test_whoever_begins_anew_has_come_nowhere(tmp_path: Path) -> None:
     with journal_of(tmp_path) as journal:
         journal.begin({"strategy": "last"})
         assert not journal.is_of_use
-    assert not list(tmp_path.iterdir())
+    assert not file_of(tmp_path).exists()
 
 
 def test_what_is_not_on_disk_is_not_noted(tmp_path: Path) -> None:
@@ -74,7 +96,7 @@ def test_what_there_is_no_room_to_note_was_not_reached(room: int, tmp_path: Path
         journal.begin({})
         journal.note({"sentences": 1}, nothing_to_sync)
         journal.settle()
-        (file,) = tmp_path.iterdir()
+        file = file_of(tmp_path)
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + room, limits[1]))
         try:
@@ -94,7 +116,7 @@ def test_a_note_that_was_cut_short(tmp_path: Path) -> None:
         for n in range(3):
             journal.note({"sentences": n}, nothing_to_sync)
             journal.settle()
-    (file,) = tmp_path.iterdir()
+    file = file_of(tmp_path)
     os.truncate(file, file.stat().st_size - 1)
     with journal_of(tmp_path) as journal:
         assert journal.reached == {"sentences": 1}
@@ -110,13 +132,13 @@ def test_the_journal_of_one_that_is_ending(tmp_path: Path, monkeypatch: pytest.M
 
     def lock_what_is_gone(descriptor: int, how: int) -> None:
         if not removed:
-            removed.extend(tmp_path.iterdir())
+            removed.append(file_of(tmp_path))
             removed[0].unlink()
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", lock_what_is_gone)
     with journal_of(tmp_path):
-        assert list(tmp_path.iterdir()) == removed
+        assert file_of(tmp_path).exists()
         with pytest.raises(OutputError, match="another run is writing"):
             journal_of(tmp_path)
 
@@ -144,7 +166,7 @@ def test_two_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another run is writing"):
             journal_of(tmp_path)
         assert not journal.is_of_use
-    assert not list(tmp_path.iterdir())
+    assert not file_of(tmp_path).exists()
 
 
 def test_none_of_a_pipe(tmp_path: Path) -> None:

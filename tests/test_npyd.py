@@ -155,6 +155,8 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
         lambda: (path / "offsets.npy").write_bytes(b""),
         lambda: os.truncate(path / "vectors.npy", 100),
     ):
+        if path.exists():
+            shutil.rmtree(path)  # it is not replaced, as it is
         write(path, some_arrays())
         damage()
         with pytest.raises(InputError, match="is damaged, or no .npyd directory"):
@@ -164,17 +166,52 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
 def test_an_older_one_is_replaced_when_all_is_well(tmp_path: Path) -> None:
     path = tmp_path / "out.npyd"
     write(path, some_arrays(n=3))
-    (path / "more").touch()
     with pytest.raises(ZeroDivisionError), NpydOutput(str(path)) as output:  # noqa: PT012
         output.begin(Content(3, np.dtype(np.float32)))
         assert len(list(tmp_path.iterdir())) == 2
         _ = 1 / 0
     assert len(bert_tokemb.open(path)) == 3
-    assert (path / "more").exists()
     write(path, some_arrays(n=5))
     assert len(bert_tokemb.open(path)) == 5
-    assert not (path / "more").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_somebody_has_put_into_it_is_not_lost(when: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=3))
+    if when == "before":
+        (path / "thesis.tex").touch()
+        with pytest.raises(OutputError, match="holds something else: name another, or remove it"):
+            NpydOutput(str(path))
+    else:
+        with (  # noqa: PT012
+            pytest.raises(OutputError, match="holds something else"),
+            NpydOutput(str(path)) as output,
+        ):
+            output.begin(Content(3, np.dtype(np.float32)))
+            (path / "thesis.tex").touch()
+    assert (path / "thesis.tex").exists()
+    assert len(bert_tokemb.open(path)) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+@pytest.mark.parametrize("meta", ["{}", "[]", "no JSON", '{"format": "another"}', "[" * 100_000])
+def test_meta_data_of_another_are_left_alone(meta: str, tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text(meta)
+    with pytest.raises(OutputError, match="is there already, and is no such directory"):
+        NpydOutput(str(tmp_path))
+    assert (tmp_path / "meta.json").exists()
+
+
+def test_two_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    with NpydOutput(str(path)) as output:
+        output.begin(Content(3, np.dtype(np.float32)))
+        with pytest.raises(OutputError, match="another run is writing .*out.npyd"):
+            NpydOutput(str(path))
+        output.write(Embedded(1, ["a"], np.ones((1, 3), np.float32)))
+    assert bert_tokemb.open(path)[0].tolist() == [[1, 1, 1]]
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:

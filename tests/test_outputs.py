@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bert_tokemb.errors import OutputError
+from bert_tokemb.outputs.beside import names_of
 from bert_tokemb.outputs.pickle import PickleOutput
 from bert_tokemb.outputs.whole_file import WholeFile
 from support.interpreters import environment
@@ -178,6 +180,60 @@ def test_the_longest_names(name: str, tmp_path: Path) -> None:
     with WholeFile(str(tmp_path / name)) as file:
         file.write(b"x")
     assert names(tmp_path) == {name}
+
+
+def test_long_names_that_begin_alike(tmp_path: Path) -> None:
+    one, other = (str(tmp_path / f"{'x' * 250}{n}") for n in range(2))
+    with WholeFile(one) as file, WholeFile(other) as second:
+        file.write(b"one")
+        second.write(b"other")
+    assert (Path(one).read_bytes(), Path(other).read_bytes()) == (b"one", b"other")
+    for name in (one, other):
+        assert all(len(os.fsencode(path.name)) <= 255 for path in names_of(name))
+    assert not set(names_of(one)) & set(names_of(other))
+
+
+def test_two_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with WholeFile(str(path)) as file:
+        file.write(b"x" * 100_000)
+        with pytest.raises(OutputError, match="another run is writing .*file: wait for it, or"):
+            WholeFile(str(path))
+    assert path.read_bytes() == b"x" * 100_000
+    with WholeFile(str(path)) as file:
+        file.write(b"y")
+    assert path.read_bytes() == b"y"
+
+
+def test_one_is_opened_when_another_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is opened before that, and locked after it, is the other's result."""
+    path, lock, first = tmp_path / "file", fcntl.flock, [True]
+
+    def lock_late(descriptor: int, how: int) -> None:
+        if first:
+            first.clear()
+            with WholeFile(str(path)) as other:
+                other.write(b"other")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with pytest.raises(ZeroDivisionError), WholeFile(str(path)) as file:  # noqa: PT012
+        file.write(b"x" * 100_000)
+        _ = 1 / 0
+    assert path.read_bytes() == b"other"
+    assert names(tmp_path) == {"file"}
+
+
+def test_what_stands_in_the_way(tmp_path: Path) -> None:
+    hidden = tmp_path / ".file.partial"
+    for make in (lambda: hidden.symlink_to(tmp_path), lambda: hidden.symlink_to("text"),
+                 lambda: os.mkfifo(hidden)):  # fmt: skip
+        make()
+        with pytest.raises(OutputError, match=r"\.file\.partial is not what a run leaves there"):
+            WholeFile(str(tmp_path / "file"))
+        hidden.unlink()
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,41 @@ def test_of_a_run_that_was_interrupted(shared_tiny: Path, tmp_path: Path) -> Non
     assert told["counts"]["sentences"] == 2002
     unknown = told["first"]["unknown_words"]
     assert [one["line"] for one in unknown if one["word"] == "\u2603"] == [1, 2003]
+
+
+def test_it_fails_when_all_else_is_done(run: Command, tmp_path: Path, server: StandIn) -> None:
+    """Then the result is there, and that is told."""
+    (tmp_path / "text").write_text("a\n")
+    options = ("text", "-o", "out", "--server", server.address, "--report", "/dev/full")
+    done = run("embed", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    closing, error = done.stderr.splitlines()
+    assert "1 sentence, 1 word -> out" in closing
+    assert error == "bert-tokemb: error: cannot write /dev/full: No space left on device"
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
+
+
+def test_two_runs_make_the_same(tmp_path: Path, server: StandIn) -> None:
+    """The second is refused before it computes anything."""
+    first = Run(tmp_path, ["a", "b"], "--server", server.address, "--report", tmp_path / "r.json")
+    wait = (
+        "import os, time\n"
+        "def fsync(descriptor, fsync=os.fsync):\n"
+        f"    while not os.path.exists({str(tmp_path / 'go on')!r}): time.sleep(0.01)\n"
+        "    fsync(descriptor)\n"
+        "os.fsync = fsync\n"
+    )
+    process = first.start(before=wait)
+    while not (tmp_path / ".r.json.partial").exists():
+        time.sleep(0.01)
+    first.output = tmp_path / "other.pkl"
+    code, told = first()
+    assert code == 1
+    assert told.endswith("r.json: wait for it, or name another output\n")
+    (tmp_path / "go on").touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "r.json").read_text())["output"].endswith("out.pkl")
 
 
 @pytest.mark.parametrize("name", ["nowhere/report.json", ".", ""])

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .errors import UsageError
+from .interruption import ignore_signals
 from .outputs.journal import Journal
 from .outputs.output import Content, Output
 from .reading import Bookmark, TextInput
@@ -57,8 +58,8 @@ class Continuation:
             if before := self._go_on(self.journal, asked, content):
                 self.is_running = True
                 return before
-        elif self.journal and self.journal.asked and not restart:
-            _log.warning("beginning anew: %s", self._why_not)
+        elif self.journal and not restart:
+            self._begin_anew(self.journal)
         self.output.keep(False)
         self.output.begin(content)
         if self.journal:
@@ -82,6 +83,16 @@ class Continuation:
         _log.warning("beginning anew: what an interrupted run has left is not whole")
         self.text.rewind()
         return None
+
+    def _begin_anew(self, journal: Journal) -> None:
+        """Say so, unless another run has left what is of use."""
+        if journal.reached:
+            raise UsageError(
+                f"{journal.name} was begun by another command ({self._why_not}): run that one "
+                "again to go on, or give --restart to begin anew"
+            )
+        if journal.asked:
+            _log.warning("beginning anew: %s", self._why_not)
 
     @property
     def _can_go_on(self) -> bool:
@@ -112,6 +123,10 @@ class Continuation:
                     yield self
                 finally:
                     self._settle()
+                if self.output.is_file:
+                    self.output.sync()
+                    ignore_signals()  # what is left takes no time, and is done or not
+            ignore_signals()
         except BaseException:
             if self.is_running and self.journal:
                 self._tell_what_is_kept(self.journal)

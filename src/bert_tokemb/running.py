@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .continuing import Continuation, check_format
-from .interruption import hold_signals, ignore_signals, raise_if_asked
+from .interruption import hold_signals, raise_if_asked
 from .outputs.formats import format_of, open_output
 from .outputs.hdf5 import Hdf5Shape
 from .outputs.journal import open_journal
@@ -112,10 +112,11 @@ def run(
                     continuation.note(stretch.mark, tally)
                     progress.reach(tally.counts.words)
                     room.watch(tally.counts)
-        ignore_signals()
         if journal:
             journal.done()
         seconds = time.monotonic() - clock
+        # Before the report, which may fail.
+        tell(summary(text.name, tally.counts, output.name, output.size, seconds, before=before))
         if report:
             run_of = {
                 "input": text.name,
@@ -127,7 +128,6 @@ def run(
                 "sentences_taken_over": before.sentences,
             }
             write_report(report, tally, {**run_of, "asked": about})
-    tell(summary(text.name, tally.counts, output.name, output.size, seconds, before=before))
 
 
 def _decisive(

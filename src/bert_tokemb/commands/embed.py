@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from ..interruption import hold_signals
+from .names import refuse_same_files
 from .options import (
     ENGINE_OPTIONS,
     PROGRAM,
@@ -196,11 +194,7 @@ def _embed(
         raise UsageError("--report is empty: give the path of a file")
     if asked.report_name == "-":
         raise UsageError("--report cannot be standard output: give the path of a file")
-    for option_name, name in (("--output", asked.output_name), ("--report", asked.report_name)):
-        if name:
-            _refuse_same_file(asked.input_name, name, option_name)
-    if asked.report_name and _identity(asked.report_name) == _identity(asked.output_name):
-        raise UsageError("--output and --report are the same file: give two")
+    refuse_same_files(asked.input_name, asked.output_name, asked.report_name)
     choose = partial(
         choose_encoder,
         server,
@@ -211,28 +205,3 @@ def _embed(
         given=given,
     )
     run(asked, choose, (lambda line: None) if asked.quiet else tell)
-
-
-def _refuse_same_file(input_name: str, output_name: str, option_name: str) -> None:
-    source = Path(input_name)
-    try:
-        same = input_name != "-" and source.is_file() and _is_same(source, output_name)
-    except OSError:  # one of them is not there, or what is wrong will be told when it is opened
-        return
-    if same:
-        raise UsageError(f"INPUT and {option_name} are the same file, {input_name}")
-
-
-def _identity(name: str) -> object:
-    """Tell what is written apart, be it there already or not; a device is never the same."""
-    try:
-        there = os.fstat(1) if name == "-" else Path(name).stat()
-    except OSError:
-        return os.path.realpath(name)
-    return object() if stat.S_ISCHR(there.st_mode) else (there.st_dev, there.st_ino)
-
-
-def _is_same(source: Path, output_name: str) -> bool:
-    if output_name == "-":
-        return os.path.samestat(source.stat(), os.fstat(1))
-    return source.samefile(output_name)

@@ -9,11 +9,11 @@ or that is another's, counts for nothing, and so do those behind it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,15 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .whole_file import beside
+from .beside import beside, open_locked, status
 from .writer import telling
 
 __all__ = ["Journal", "open_journal"]
 
 Entry = Mapping[str, Any]
-
-# A file system without locks: then nobody is told.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def open_journal(name: str) -> Journal | None:
@@ -42,34 +39,42 @@ def open_journal(name: str) -> Journal | None:
         return None
     with telling(name):
         target = Path(os.path.realpath(name))
-        there = _status(name)
+        there = status(name)
         if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
             return None  # a pipe, a device
         if not target.name:
             return None  # the root: that it cannot be written is told when it is opened
-        return Journal(name, beside(target, "journal"))
+        is_left = beside(target, "partial").exists()
+        return Journal(name, beside(target, "journal"), is_left=is_left)
 
 
 class Journal:
     """Of one result; a context manager.
+
+    Args:
+        name: Of the result.
+        path: Where it is.
+        is_left: Whether what it tells of is there. If not, the result was renamed, or somebody
+            has removed it: then it tells nothing.
 
     Attributes:
         asked: What the run before was asked; None where there was none.
         reached: How far that run came; None where it came nowhere.
     """
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, *, is_left: bool) -> None:
         self.name = name
         self._path = path
         self._size = 0  # of whole lines; what is behind them is written over
         with telling(name):
-            self._descriptor = self._lock()
-            entries = self._read()
+            self._descriptor = open_locked(path, name, os.O_APPEND)
+            entries = self._read() if is_left else []
         self.asked: Entry | None = entries[0] if entries else None
         self.reached: Entry | None = entries[-1] if len(entries) > 1 else None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._under_way: Future[None] | None = None
-        self._last: tuple[Entry, Callable[[], None]] | None = None
+        # At most one; taken and put by two threads.
+        self._last = deque[tuple[Entry, Callable[[], None]]](maxlen=1)
         self._is_done = False
 
     @property
@@ -90,7 +95,7 @@ class Journal:
         That is put on disk first, by ``sync``, in another thread. While an earlier note is
         being made, a later one waits for the end, or the next one takes its place.
         """
-        self._last = (reached, sync)
+        self._last.append((reached, sync))
         if self._under_way is None or self._under_way.done():
             try:
                 self._under_way = self._writing.submit(self._write)
@@ -117,29 +122,6 @@ class Journal:
                 self._path.unlink()
         os.close(self._descriptor)
 
-    def _lock(self) -> int:
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise OutputError(
-                    f"another run is writing {self.name}: wait for it, or name another output"
-                ) from None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise OutputError(f"cannot write {self.name}: {self._path} is no file, remove it")
-            # Whoever had it before may have removed it when it was open here already.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), self._path.stat()):
-                    return descriptor
-            os.close(descriptor)
-
     def _read(self) -> list[Entry]:
         entries: list[Entry] = []
         for line in self._path.read_bytes().splitlines(keepends=True):
@@ -152,13 +134,11 @@ class Journal:
 
     def _write(self) -> None:
         # What cannot be noted, on a full disk say, was not reached.
-        with suppress(OSError, OutputError):
-            if last := self._last:
-                self._last = None
-                reached, sync = last
-                sync()
-                self._append(reached)
-                self.reached = reached
+        with suppress(OSError, OutputError, IndexError):
+            reached, sync = self._last.pop()
+            sync()
+            self._append(reached)
+            self.reached = reached
 
     def _append(self, entry: Entry) -> None:
         told = json.dumps(entry).encode()
@@ -171,10 +151,3 @@ class Journal:
 
 def _digest(entry: bytes) -> bytes:
     return hashlib.blake2b(entry, digest_size=8).hexdigest().encode()
-
-
-def _status(name: str) -> os.stat_result | None:
-    try:
-        return Path(name).stat()
-    except FileNotFoundError:
-        return None

@@ -48,9 +48,7 @@ class NpydOutput:
         self.name = name
         self._words = self._sentences = 0
         with ExitStack() as closing:
-            self._directory = closing.enter_context(
-                WholeDirectory(name, lambda path: (path / META).is_file(), as_left=True)
-            )
+            self._directory = closing.enter_context(WholeDirectory(name, _may_be_replaced))
             self._vectors = _NpyFile(name, self._directory.path / VECTORS)
             closing.callback(self._vectors.close)
             self._offsets = _NpyFile(name, self._directory.path / OFFSETS)
@@ -127,6 +125,17 @@ class NpydOutput:
             json.dump(meta, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _may_be_replaced(directory: Path) -> bool:
+    """Tell whether a directory is such a result, and holds nothing else."""
+    if any(path.name not in (VECTORS, OFFSETS, META) for path in directory.iterdir()):
+        return False
+    try:
+        meta = json.loads((directory / META).read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return False
+    return isinstance(meta, dict) and meta.get("format") == FORMAT
 
 
 class _NpyFile(Writer):

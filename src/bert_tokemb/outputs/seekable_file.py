@@ -131,7 +131,8 @@ class BeginsAnew:
         return {}
 
     def sync(self) -> None:
-        """Do nothing, for that reason."""
+        """Put on disk what was written."""
+        self._file.sync()
 
     def keep(self, kept: bool) -> None:
         """Keep nothing, for that reason."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .whole_file import beside
+from .beside import beside, open_locked
 from .writer import telling
 
 __all__ = ["WholeDirectory"]
@@ -22,35 +22,31 @@ class WholeDirectory:
     of the block. An older one is moved aside before and removed after that, so that at every
     moment one of them is there, whole.
 
-    Nothing here keeps others from writing the same: see :mod:`bert_tokemb.outputs.journal`.
+    ``.NAME.partial`` is opened as it was left by an interrupted run.
 
     Args:
         name: What it will be called.
-        as_left: Whether ``.NAME.partial`` is opened as it was left by others.
         is_ours: Tells whether a directory of that name may be replaced.
 
     Attributes:
         keep: Whether ``.NAME.partial`` stays when the block raises.
 
     Raises:
-        OutputError: it cannot be written, or something else has that name.
+        OutputError: it cannot be written, another run is writing it, or something else has that
+            name.
     """
 
-    def __init__(self, name: str, is_ours: Callable[[Path], bool], *, as_left: bool) -> None:
+    def __init__(self, name: str, is_ours: Callable[[Path], bool]) -> None:
         self.name = name
         self.keep = False
         self._target = Path(os.path.realpath(name))
+        self._is_ours = is_ours
         with telling(name):
-            if self._target.exists() and not (self._target.is_dir() and is_ours(self._target)):
-                raise OutputError(
-                    f"{name} is there already, and is no such directory: name another, or remove it"
-                )
+            self._refuse_what_is_not_ours()
             self.path = beside(self._target, "partial")
             if self.path.is_file():  # what was left was of another format
                 self.path.unlink()
-            elif not as_left and self.path.exists():
-                shutil.rmtree(self.path)
-            self.path.mkdir(exist_ok=True)
+            self._descriptor = open_locked(self.path, name, directory=True)
 
     def __enter__(self) -> WholeDirectory:
         return self
@@ -63,9 +59,18 @@ class WholeDirectory:
         finally:
             if not self.keep:
                 shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._descriptor)
+
+    def _refuse_what_is_not_ours(self) -> None:
+        if self._target.exists() and not (self._target.is_dir() and self._is_ours(self._target)):
+            raise OutputError(
+                f"{self.name} is there already, and is no such directory, or holds something "
+                "else: name another, or remove it"
+            )
 
     def _finish(self) -> None:
-        _sync(self.path)
+        os.fsync(self._descriptor)
+        self._refuse_what_is_not_ours()  # something may have come into it meanwhile
         aside = beside(self._target, "older")
         shutil.rmtree(aside, ignore_errors=True)
         with suppress(FileNotFoundError):

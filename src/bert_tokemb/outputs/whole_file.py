@@ -9,12 +9,10 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from .beside import beside, open_locked, status
 from .writer import Writer, telling
 
-__all__ = ["WholeFile", "beside"]
-
-# A name may have 255 bytes in most file systems.
-_LONGEST_NAME = 255
+__all__ = ["WholeFile"]
 
 
 class WholeFile(Writer):
@@ -25,8 +23,6 @@ class WholeFile(Writer):
     followed, and an older file's permissions are kept. What is no regular file (``/dev/null``,
     a pipe) cannot be replaced and is written to directly.
 
-    Nothing here keeps others from writing the same file: see :mod:`bert_tokemb.outputs.journal`.
-
     Args:
         name: What it will be called.
         as_left: Whether ``.NAME.partial`` is opened as it was left by others; :meth:`go_to`
@@ -36,7 +32,8 @@ class WholeFile(Writer):
         keep: Whether ``.NAME.partial`` stays when the block raises.
 
     Raises:
-        OutputError: it cannot be written, whatever the reason that the system gives.
+        OutputError: it cannot be written, whatever the reason that the system gives, or another
+            run is writing it.
     """
 
     def __init__(self, name: str, *, as_left: bool = False) -> None:
@@ -44,13 +41,15 @@ class WholeFile(Writer):
         self._partial: Path | None = None
         self.keep = False
         with telling(name):
-            older = _status(name)
+            older = status(name)
             if older is None or stat.S_ISREG(older.st_mode):
                 self._partial = beside(self._target, "partial")
-                if self._partial.is_dir():  # what was left was of another format
+                # What was left was of another format.
+                if self._partial.is_dir() and not self._partial.is_symlink():
                     shutil.rmtree(self._partial)
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if as_left else os.O_TRUNC)
-                self._file = FileIO(os.open(self._partial, flags | os.O_CLOEXEC, 0o666), "r+")
+                self._file = FileIO(open_locked(self._partial, name), "r+")
+                if not as_left:
+                    self._file.truncate(0)
             else:
                 # By its given name: a pipe behind /dev/fd has no other.
                 self._file = FileIO(name, "w")
@@ -95,9 +94,10 @@ class WholeFile(Writer):
                 if self._mode is not None:
                     os.fchmod(self._descriptor, self._mode)
                 os.fsync(self._descriptor)
-                self._file.close()
+                # Locked until it has its name: who opens the partial one next gets one of its own.
                 self._partial.replace(self._target)
                 self._partial = None
+                self._file.close()
 
     def _discard(self) -> None:
         with suppress(OSError):
@@ -105,21 +105,3 @@ class WholeFile(Writer):
         if self._partial and not self.keep:
             with suppress(OSError):
                 self._partial.unlink()
-
-
-def _status(name: str) -> os.stat_result | None:
-    try:
-        return Path(name).stat()
-    except FileNotFoundError:
-        return None
-
-
-def beside(target: Path, kind: str) -> Path:
-    """Return a hidden file's path beside another's, whose name is not too long either.
-
-    >>> beside(Path("output.pkl"), "partial")
-    PosixPath('.output.pkl.partial')
-    """
-    end = f".{kind}"
-    start = os.fsencode(target.name)[: _LONGEST_NAME - len(end) - 1]
-    return target.with_name(f".{os.fsdecode(start)}{end}")
