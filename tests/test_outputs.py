@@ -205,6 +205,13 @@ def test_two_write_it(tmp_path: Path) -> None:
     assert path.read_bytes() == b"y"
 
 
+def test_what_was_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.partial").write_bytes(b"x" * 100)
+    with WholeFile(str(tmp_path / "file")) as file:
+        file.write(b"y")
+    assert (tmp_path / "file").read_bytes() == b"y"
+
+
 def test_one_is_opened_when_another_takes_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
