@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -178,6 +179,43 @@ def test_nothing_at_all_is_no_compressed_text(kind: str, tmp_path: Path) -> None
     path.write_bytes(COMPRESS[kind](b""))
     with TextInput(str(path)) as text:
         assert list(text) == []
+
+
+def long_zstd(log: int) -> bytes:
+    """Return a text with the window that `zstd --long=LOG` writes into the header."""
+    compressor = zstd.ZstdCompressor()
+    frame = bytearray(compressor.compress(b"a\n") + compressor.flush())
+    assert not frame[4] & 0x20  # "single segment", without such a window
+    frame[5] = (log - 10) << 3
+    return bytes(frame)
+
+
+@pytest.mark.parametrize("log", [27, 28, 30, 31])
+def test_zstd_with_a_large_window(log: int, tmp_path: Path) -> None:
+    path = tmp_path / "text.zst"
+    path.write_bytes(long_zstd(log))
+    with TextInput(str(path)) as text:
+        assert list(text) == ["a\n"]
+
+
+WITH_LITTLE_MEMORY = """
+import resource, sys
+from bert_tokemb.reading import TextInput
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    list(TextInput(sys.argv[1]))
+except MemoryError:
+    print("too little")
+"""
+
+
+def test_too_little_memory_for_zstd_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "text.zst"
+    path.write_bytes(long_zstd(31))
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_LITTLE_MEMORY, path], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("too little\n", "")
 
 
 @pytest.mark.parametrize("kind", COMPRESS)

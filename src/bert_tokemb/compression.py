@@ -186,4 +186,7 @@ def _open_zstd(name: str) -> Opened:
             from backports import zstd
         except ImportError as error:
             raise InputError(f"a .zst needs one more package: {_INSTALL}") from error
-    return _opened(zstd.ZstdFile(name), zstd.ZstdError)
+    # What `zstd --long=31` makes, too: of its 2 GiB, what the text fills takes memory.
+    largest = zstd.DecompressionParameter.window_log_max
+    file = zstd.ZstdFile(name, options={largest: largest.bounds()[1]})
+    return _opened(file, zstd.ZstdError)
