@@ -6,12 +6,14 @@ import fcntl
 import os
 import re
 import resource
+import select
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -86,9 +88,9 @@ def test_strict(server: StandIn, run: Command, text: Path, tmp_path: Path) -> No
 
 
 def embed_to_stdout(
-    server: StandIn, text: Path, *options: str, **settings: object
+    server: StandIn, text: Path, *options: str, name: str = "-", **settings: object
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", "-", "--server"]
+    command = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", name, "--server"]
     return subprocess.run(  # type: ignore[call-overload]
         [*command, str(server.address), *options],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **settings},
@@ -118,11 +120,17 @@ def test_standard_output_into_a_file(server: StandIn, text: Path, tmp_path: Path
     assert text.read_bytes() == before
 
 
-def test_standard_output_that_is_a_terminal(server: StandIn, text: Path) -> None:
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", None])
+def test_output_that_is_a_terminal(name: str | None, server: StandIn, text: Path) -> None:
+    """By whatever name, nothing is written to it."""
     ours, theirs = os.openpty()
-    done = embed_to_stdout(server, text, stdout=theirs)
+    tty.setraw(theirs)
+    name = name or os.ttyname(theirs)
+    done = embed_to_stdout(server, text, stdout=theirs, name=name)
     assert done.returncode == 2
-    assert b"--output - is a terminal: give a file, or send it into a pipe" in done.stderr
+    refused = f"--output {name} is a terminal: give a file, or send it into a pipe"
+    assert done.stderr.decode() == f"bert-tokemb: error: {refused}\n"
+    assert select.select([ours], [], [], 0)[0] == []
     os.close(theirs)
     os.close(ours)
 
