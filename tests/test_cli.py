@@ -247,6 +247,29 @@ def test_version_and_help(run: Command) -> None:
         assert done.stdout.startswith("Usage: bert-tokemb")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["serve", "--help"], ["serve", "-version"]]
+)
+def test_help_that_cannot_be_written(arguments: list[str], unbuffered: str, run: Command) -> None:
+    with Path("/dev/full").open("w") as full:
+        streams = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        done = run(*arguments, env={"PYTHONUNBUFFERED": unbuffered}, **streams)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "bert-tokemb: error: cannot write standard output: No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("arguments", ["embed in.txt --nope -o -", "embed", "--nope", "serve"])
+def test_usage_that_cannot_be_told(arguments: str, redirection: str) -> None:
+    """Standard output is for data."""
+    script = f'"$0" -m bert_tokemb {arguments} {redirection}'
+    done = subprocess.run(["sh", "-c", script, sys.executable], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 def test_the_installed_command_is_the_module() -> None:
     command = Path(sys.executable).with_name("bert-tokemb")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
