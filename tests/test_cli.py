@@ -261,13 +261,24 @@ def test_help_that_cannot_be_written(arguments: list[str], unbuffered: str, run:
     )
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
-@pytest.mark.parametrize("arguments", ["embed in.txt --nope -o -", "embed", "--nope", "serve"])
-def test_usage_that_cannot_be_told(arguments: str, redirection: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("embed in.txt --nope -o -", 2), ("embed", 2), ("--nope", 2), ("serve", 2), ("info .", 1)],
+)
+def test_errors_that_cannot_be_told(
+    arguments: str, code: int, redirection: str, unbuffered: str, tmp_path: Path
+) -> None:
     """Standard output is for data."""
     script = f'"$0" -m bert_tokemb {arguments} {redirection}'
-    done = subprocess.run(["sh", "-c", script, sys.executable], stdout=subprocess.PIPE)
-    assert (done.returncode, done.stdout) == (2, b"")
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (code, b"")
 
 
 def test_the_installed_command_is_the_module() -> None:
@@ -448,10 +459,13 @@ def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> 
             (tmp_path / name).unlink()
 
 
-def test_without_standard_error(server: StandIn, text: Path, tmp_path: Path) -> None:
+def test_without_standard_error(
+    server: StandIn, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Closed, or a pipe that nobody reads any more: the result is what was asked for."""
     command = f'exec "$@" -o {tmp_path}/out --server {server.address}'
     base = [sys.executable, "-m", "bert_tokemb", "embed", str(text)]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     for redirected in ("2>&-", "2>/dev/full"):
         done = subprocess.run(["sh", "-c", f"{command} {redirected}", "sh", *base], check=False)
         assert done.returncode == 0
