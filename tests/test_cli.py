@@ -6,12 +6,14 @@ import fcntl
 import os
 import re
 import resource
+import select
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -86,9 +88,9 @@ def test_strict(server: StandIn, run: Command, text: Path, tmp_path: Path) -> No
 
 
 def embed_to_stdout(
-    server: StandIn, text: Path, *options: str, **settings: object
+    server: StandIn, text: Path, *options: str, name: str = "-", **settings: object
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", "-", "--server"]
+    command = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", name, "--server"]
     return subprocess.run(  # type: ignore[call-overload]
         [*command, str(server.address), *options],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **settings},
@@ -118,11 +120,17 @@ def test_standard_output_into_a_file(server: StandIn, text: Path, tmp_path: Path
     assert text.read_bytes() == before
 
 
-def test_standard_output_that_is_a_terminal(server: StandIn, text: Path) -> None:
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", None])
+def test_output_that_is_a_terminal(name: str | None, server: StandIn, text: Path) -> None:
+    """By whatever name, nothing is written to it."""
     ours, theirs = os.openpty()
-    done = embed_to_stdout(server, text, stdout=theirs)
+    tty.setraw(theirs)
+    name = name or os.ttyname(theirs)
+    done = embed_to_stdout(server, text, stdout=theirs, name=name)
     assert done.returncode == 2
-    assert b"--output - is a terminal: give a file, or send it into a pipe" in done.stderr
+    refused = f"--output {name} is a terminal: give a file, or send it into a pipe"
+    assert done.stderr.decode() == f"bert-tokemb: error: {refused}\n"
+    assert select.select([ours], [], [], 0)[0] == []
     os.close(theirs)
     os.close(ours)
 
@@ -253,6 +261,40 @@ def test_version_and_help(run: Command) -> None:
         done = run(*arguments)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: bert-tokemb")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["serve", "--help"], ["serve", "-version"]]
+)
+def test_help_that_cannot_be_written(arguments: list[str], unbuffered: str, run: Command) -> None:
+    with Path("/dev/full").open("w") as full:
+        streams = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        done = run(*arguments, env={"PYTHONUNBUFFERED": unbuffered}, **streams)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "bert-tokemb: error: cannot write standard output: No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("embed in.txt --nope -o -", 2), ("embed", 2), ("--nope", 2), ("serve", 2), ("info .", 1)],
+)
+def test_errors_that_cannot_be_told(
+    arguments: str, code: int, redirection: str, unbuffered: str, tmp_path: Path
+) -> None:
+    """Standard output is for data."""
+    script = f'"$0" -m bert_tokemb {arguments} {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (code, b"")
 
 
 def test_the_installed_command_is_the_module() -> None:
@@ -433,10 +475,13 @@ def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> 
             (tmp_path / name).unlink()
 
 
-def test_without_standard_error(server: StandIn, text: Path, tmp_path: Path) -> None:
+def test_without_standard_error(
+    server: StandIn, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Closed, or a pipe that nobody reads any more: the result is what was asked for."""
     command = f'exec "$@" -o {tmp_path}/out --server {server.address}'
     base = [sys.executable, "-m", "bert_tokemb", "embed", str(text)]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     for redirected in ("2>&-", "2>/dev/full"):
         done = subprocess.run(["sh", "-c", f"{command} {redirected}", "sh", *base], check=False)
         assert done.returncode == 0

@@ -171,6 +171,21 @@ def test_a_server_that_takes_pieces_for_others() -> None:
                 list(embed(["a", "a " * 11], encoder))
 
 
+def test_a_server_that_dies_at_windows() -> None:
+    """Their line is told once, though they are several."""
+
+    def die(server: StandIn, frames: object, texts: Sequence[object]) -> list[list[bytes]] | None:
+        if len(texts) < 2 or isinstance(texts[0], str):
+            return None
+        server.stop()
+        return []
+
+    with StandIn(limit=12, fault=die) as server:
+        with ServingEncoder(server.address, retries=0, timeout=0.3) as encoder:
+            with pytest.raises(ServerError, match="is gone; it was last sent line 2: see"):
+                list(embed(["a", "a " * 40], encoder))
+
+
 def test_it_is_told(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
     text, output = tmp_path / "text", tmp_path / "out.pkl"
     text.write_text("a b\n" + "a " * 63 + "\n" + "a " * 62 + "\n")

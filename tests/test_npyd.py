@@ -264,6 +264,37 @@ def test_numbers_of_half_the_size(name: str, server: StandIn, run: Command, tmp_
     assert arrays[0][0, 3] == (ord("l") + ord("o")) / 2
 
 
+SCALED = """
+import numpy as np
+def scaled(pieces): return np.full_like(pieces[0], {factor})
+"""
+
+
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
+def test_numbers_too_large_for_half_the_size(
+    name: str, server: StandIn, run: Command, tmp_path: Path
+) -> None:
+    """Those that become infinite are told; those that are so already are what was asked for."""
+    text = tmp_path / "text"
+    text.write_text("\nhello\n")
+    options = ("--server", server.address, "--strategy", "scaled:scaled", "--dtype")
+    command = ("embed", "text", "-o", name, *options)
+    (tmp_path / "scaled.py").write_text(SCALED.format(factor="-1e6"))
+    done = run(*command, "float16", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "bert-tokemb: error: line 2: a number is too large for float16, which ends at 65,504: "
+        "give --dtype float32, which holds it\n"
+    )
+    assert not (tmp_path / name).exists()
+    assert run(*command, "float32", cwd=tmp_path).returncode == 0
+    for factor in ("np.nan", "-np.inf"):
+        (tmp_path / "scaled.py").write_text(SCALED.format(factor=factor))
+        done = run(*command, "float16", cwd=tmp_path)
+        assert done.returncode == 0
+        assert "Warning" not in done.stderr
+
+
 def test_standard_output_takes_no_directory(server: StandIn, run: Command, tmp_path: Path) -> None:
     (tmp_path / "text").touch()
     done = run(

@@ -77,6 +77,18 @@ def test_options_of_the_other_one(server_none: GenuineServer, run: Command) -> N
     assert "--cased cannot be given here" in done.stderr
 
 
+def test_the_command_line_wins(shared_tiny: Path, run: Command) -> None:
+    """Over a variable for the other one."""
+    variables = {"BERT_TOKEMB_SERVER": "127.0.0.1:1"}
+    done = run("pieces", "-", "--model", shared_tiny, input="a\n", env=variables)
+    assert (done.returncode, done.stdout) == (0, "a\n")
+    variables = {"BERT_TOKEMB_MODEL": str(shared_tiny)}
+    done = run("pieces", "-", "--server", "127.0.0.1:1", input="a\n", env=variables)
+    assert done.returncode == 3
+    done = run("pieces", "-", input="a\n", env={**variables, "BERT_TOKEMB_SERVER": "127.0.0.1:1"})
+    assert "--server and --model exclude each other" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["pieces", "info"])
 def test_nobody_reads_more(command: str, shared_tiny: Path, tmp_path: Path, run: Command) -> None:
     text, output = tmp_path / "text", tmp_path / "out.pkl"

@@ -6,7 +6,9 @@ import bz2
 import gzip
 import lzma
 import os
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -120,9 +122,136 @@ def test_damaged_compressed_texts(kind: str, tmp_path: Path) -> None:
     cut = whole[: len(whole) // 2], whole[:3]
     for content in (*cut, bytes(turned), bytes(early), b"plain text\n"):
         path.write_bytes(content)
-        with TextInput(str(path)) as text, pytest.raises(InputError) as caught:
-            list(text)
-        assert str(caught.value).startswith((f"{path} is damaged", f"cannot read {path}: "))
+        assert_damaged(path)
+
+
+def assert_damaged(path: Path) -> None:
+    with pytest.raises(InputError) as caught, TextInput(str(path)) as text:
+        list(text)
+    assert str(caught.value).startswith(f"{path} is damaged, or cut short: ")
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_damage_behind_the_first_stream(kind: str, tmp_path: Path) -> None:
+    """It is no end: what is behind it would be missing."""
+    path = tmp_path / f"text{kind}"
+    first, second = COMPRESS[kind](b"a\n"), COMPRESS[kind](b"b\n" * 1000)
+    for place in (0, -6):
+        turned = bytearray(second)
+        turned[place] ^= 255
+        path.write_bytes(first + turned)
+        assert_damaged(path)
+    for rest in (second[:3], second[:-3], b"plain text\n"):
+        path.write_bytes(first + rest)
+        assert_damaged(path)
+
+
+@pytest.mark.parametrize("block", [1, 7, None])
+def test_padding_of_xz(block: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros, by fours, wherever a block of what is read ends; `xz` refuses others too."""
+    if block:
+        monkeypatch.setattr("bert_tokemb.compression._BLOCK", block)
+    path = tmp_path / "text.xz"
+    a, b = lzma.compress(b"a\n"), lzma.compress(b"b\n")
+    for zeros in (4, 8, 300_000):
+        path.write_bytes(a + bytes(zeros) + b + bytes(zeros))
+        with TextInput(str(path)) as text:
+            assert [list(text), list(text)] == [["a\n", "b\n"], []]
+    for odd in (
+        a + bytes(3),
+        a + bytes(5) + b,
+        a + bytes(4) + b + bytes(2),
+        bytes(4) + a,
+        bytes(4),
+    ):
+        path.write_bytes(odd)
+        assert_damaged(path)
+    path = tmp_path / "text.bz2"
+    path.write_bytes(bz2.compress(b"a\n") + bytes(4))
+    assert_damaged(path)
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_nothing_at_all_is_no_compressed_text(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"text{kind}"
+    path.touch()
+    assert_damaged(path)
+    path.write_bytes(COMPRESS[kind](b""))
+    with TextInput(str(path)) as text:
+        assert list(text) == []
+
+
+def long_zstd(log: int) -> bytes:
+    """Return a text with the window that `zstd --long=LOG` writes into the header."""
+    compressor = zstd.ZstdCompressor()
+    frame = bytearray(compressor.compress(b"a\n") + compressor.flush())
+    assert not frame[4] & 0x20  # "single segment", without such a window
+    frame[5] = (log - 10) << 3
+    return bytes(frame)
+
+
+@pytest.mark.parametrize("log", [27, 28, 30, 31])
+def test_zstd_with_a_large_window(log: int, tmp_path: Path) -> None:
+    path = tmp_path / "text.zst"
+    path.write_bytes(long_zstd(log))
+    with TextInput(str(path)) as text:
+        assert list(text) == ["a\n"]
+
+
+WITH_LITTLE_MEMORY = """
+import resource, sys
+from bert_tokemb.reading import TextInput
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    list(TextInput(sys.argv[1]))
+except MemoryError:
+    print("too little")
+"""
+
+
+def test_too_little_memory_for_zstd_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "text.zst"
+    path.write_bytes(long_zstd(31))
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_LITTLE_MEMORY, path], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("too little\n", "")
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_compressed_text_is_known_again(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"text{kind}"
+    lines = [f"{n} {'x' * (n % 100)}\n" for n in range(20_000)]
+    halves = "".join(lines[:9000]).encode(), "".join(lines[9000:]).encode()
+    path.write_bytes(b"".join(map(COMPRESS[kind], halves)))
+    with TextInput(str(path)) as text:
+        reading = iter(text)
+        assert [next(reading) for _ in range(12_000)] == lines[:12_000]
+        mark = text.bookmark()
+        text.rewind()
+        assert text.skip_to(mark)
+        assert list(text) == lines[12_000:]
+        text.rewind()
+        assert list(text) == lines
+    path.write_bytes(COMPRESS[kind](halves[0]))
+    with TextInput(str(path)) as text:
+        assert not text.skip_to(mark)
+        text.rewind()
+        assert list(text) == lines[:9000]
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_compressed_text_from_a_pipe(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"pipe{kind}"
+    os.mkfifo(path)
+    content = COMPRESS[kind](b"a\n" * 1000)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(path.write_bytes, content)
+        with TextInput(str(path)) as text:
+            assert list(text) == ["a\n"] * 1000
+        pool.submit(path.write_bytes, b"")
+        with pytest.raises(InputError, match=f"pipe{kind} is damaged, or cut short: "):
+            list(TextInput(str(path)))
 
 
 def test_zstd_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def words(pieces): return ['a', 'b']\n"
         "def ragged(pieces): return [[1], [2, 3]]\n"
         "def nothing(pieces): pass\n"
+        "def large(pieces): return [-1e39, 0]\n"
+        "def infinite(pieces): return [float('-inf'), float('nan')]\n"
         "number = 3\n"
     )
     Path(f"{name}_broken.py").write_text("import no_such_module_anywhere\n")
@@ -113,6 +115,14 @@ def test_a_function_may_spoil_what_it_is_given(plugin: str) -> None:
 def test_a_function_that_returns_something_else(plugin: str, attribute: str) -> None:
     with pytest.raises(StrategyError, match=f"{attribute} must return 2 numbers for 2 x 2"):
         load_strategy(f"{plugin}:{attribute}").merge(VECTORS, STARTS, COUNTS)
+
+
+def test_a_function_that_returns_too_large_numbers(plugin: str) -> None:
+    """None becomes infinite that was not."""
+    with pytest.raises(StrategyError, match="large returned a number .* too large for float32"):
+        load_strategy(f"{plugin}:large").merge(VECTORS, STARTS, COUNTS)
+    merged = load_strategy(f"{plugin}:infinite").merge(VECTORS, STARTS, COUNTS)
+    np.testing.assert_array_equal(merged[0], [-np.inf, np.nan])
 
 
 @pytest.mark.parametrize(

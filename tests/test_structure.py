@@ -44,8 +44,8 @@ LEVELS = [
     {"model.tokenizer"},
     {"wordpiece", "model.config"},
     {"model.json_file"},
-    {"types", "errors", "interruption", "cpus", "windows", "wording"},
-    {"encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
+    {"types", "interruption", "cpus", "windows", "wording"},
+    {"errors", "encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
     {"commands.__init__", "serve.__init__"},
 ]
 """From the top: a module imports from the levels below its own, and from no other."""

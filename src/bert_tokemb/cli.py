@@ -6,6 +6,11 @@ Nothing heavy is imported before a command runs. Errors become sentences and exi
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
 import click
 
 from .commands.embed import embed
@@ -13,7 +18,7 @@ from .commands.info import info
 from .commands.options import PROGRAM, tell
 from .commands.pieces import pieces
 from .commands.serve import serve
-from .errors import TokembError
+from .errors import OutputError, TokembError
 
 __all__ = ["cli", "run"]
 
@@ -23,7 +28,7 @@ def run() -> int:
     try:
         # What a command does is done out here, where click does not take an EOFError or a
         # broken pipe of somebody's strategy for its own.
-        job = cli.main(prog_name=PROGRAM, standalone_mode=False)
+        job = _parsed()
         if callable(job):
             job()
     except TokembError as error:
@@ -34,9 +39,26 @@ def run() -> int:
         tell(f"{PROGRAM}: error: there is not enough memory")
         return TokembError.exit_code
     except click.ClickException as error:
-        error.show()
+        # Where there is no standard error, click would take standard output, which is for data.
+        if sys.stderr is not None:
+            with suppress(OSError):
+                error.show()
         return error.exit_code
     return 0
+
+
+def _parsed() -> Any:
+    """Return what is to be called, if anything is: help and the version are shown already.
+
+    Raises:
+        OutputError: they cannot be.
+    """
+    try:
+        return cli.main(prog_name=PROGRAM, standalone_mode=False)
+    except OSError as error:  # of nothing else: parsing opens no file
+        # What is left in the buffer would be tried once more, and told once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

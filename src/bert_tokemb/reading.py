@@ -135,10 +135,12 @@ class TextInput:
     def _telling(self) -> Iterator[None]:
         try:
             yield
+        except self._damage as error:
+            if "not enough memory" in str(error):  # zstd's, for a large window
+                raise MemoryError from error
+            raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
-        except self._damage as error:
-            raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
 
     def __enter__(self) -> TextInput:
         return self

@@ -110,7 +110,8 @@ class PerWord:
         """Call the function for each word; see :class:`bert_tokemb.types.Strategy`.
 
         Raises:
-            StrategyError: the function returns something else than ``(c,)`` numbers.
+            StrategyError: the function returns something else than ``(c,)`` numbers, or some
+                that are too large for the vectors' type.
         """
         width = vectors.shape[1]
         merged = np.zeros((len(starts), width), vectors.dtype)
@@ -118,10 +119,10 @@ class PerWord:
             if count:
                 # A copy: what the function does to its argument is its own affair.
                 result = self._function(vectors[start : start + count].copy())
-                merged[j] = self._checked(result, count, width)
+                merged[j] = self._checked(result, count, width, merged.dtype)
         return merged
 
-    def _checked(self, result: Any, count: int, width: int) -> FloatArray:
+    def _checked(self, result: Any, count: int, width: int, dtype: np.dtype[Any]) -> FloatArray:
         try:
             values = np.asarray(result)
         except ValueError:  # a ragged list
@@ -131,7 +132,15 @@ class PerWord:
                 f"strategy {self._name} must return {width} numbers for {count} x {width}, and "
                 f"returned {type(result).__name__} of shape {values.shape}"
             )
-        return values
+        if values.dtype == dtype:
+            return values
+        try:
+            with np.errstate(over="raise"):
+                return values.astype(dtype)
+        except FloatingPointError as error:
+            raise StrategyError(
+                f"strategy {self._name} returned a number that is too large for {dtype}"
+            ) from error
 
 
 def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:

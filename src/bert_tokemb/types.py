@@ -1,4 +1,4 @@
-"""The words of this field as small types; imports nothing of the package.
+"""The words of this field as small types; imports nothing of the package but its errors.
 
 A *sentence* is one line of the input. A *word* is what ``str.split()`` gives. A *piece* is a
 WordPiece (``hank``, ``##cs``, ``[UNK]``); ``[CLS]``, ``[SEP]`` and padding are special and
@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from .errors import OutputError
 
 __all__ = [
     "BoolArray",
@@ -115,10 +117,21 @@ class Embedded:
     remarks: Remarks | None = None
 
     def astype(self, dtype: np.dtype[Any]) -> Embedded:
-        """Return it with an array of another type, or as it is."""
+        """Return it with an array of another type, or as it is.
+
+        Raises:
+            OutputError: a number is too large for that type; what is infinite already is not.
+        """
         if self.array.dtype == dtype:
             return self
-        return replace(self, array=self.array.astype(dtype))
+        try:
+            with np.errstate(over="raise"):
+                return replace(self, array=self.array.astype(dtype))
+        except FloatingPointError as error:
+            raise OutputError(
+                f"line {self.line}: a number is too large for {dtype}, which ends at "
+                f"{np.finfo(dtype).max:,.0f}: give --dtype {self.array.dtype}, which holds it"
+            ) from error
 
 
 @dataclass(slots=True)

@@ -150,11 +150,6 @@ def embed(**options: Any) -> Callable[[], None]:
     white-space separated word, as wide as the model.
     """
     given = given_names(options)
-    # The command line wins over a variable that it excludes.
-    if "model" in given and "server" not in given:
-        options["server"] = None
-    if "server" in given and "model" not in given:
-        options["model"] = None
     for_server = {name: options.pop(name) for name in _FOR_SERVER}
     for_engine = {name: options.pop(name) for name in ENGINE_OPTIONS}
     for_server["long_sentences"] = for_engine["long_sentences"] = options["long_sentences"]

@@ -50,11 +50,6 @@ def pieces(
     [UNK]=word. A word without pieces, yellow, is shown as =word alone.
     """
     given = given_names(["cased", "server", "model"])
-    # The command line wins over a variable that it excludes.
-    if "model" in given and "server" not in given:
-        server = None
-    if "server" in given and "model" not in given:
-        model = None
     return partial(_pieces, input_name, server, model, cased, default_server, given)
 
 

@@ -11,7 +11,7 @@ import click
 
 from ..errors import ModelError, UsageError
 from ..interruption import hold_signals
-from .options import PROGRAM, engine_options, given_names, option, set_names, variable_of
+from .options import PROGRAM, engine_options, given_names, option, set_names, show, variable_of
 
 __all__ = ["serve"]
 
@@ -130,7 +130,7 @@ def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
         from ..encoders.choice import INSTALL, missing_packages
 
     if original and original.get("version"):
-        click.echo(f"{PROGRAM} {version(PROGRAM)}, as bert-serving-start 1.10.0")
+        show([f"{PROGRAM} {version(PROGRAM)}, as bert-serving-start 1.10.0"])
         return
     if original is None and options["model"] is None:
         raise UsageError("give --model, or -model_dir and other flags of bert-serving-start")

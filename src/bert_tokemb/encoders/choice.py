@@ -56,13 +56,19 @@ def choose_encoder(
         default_server: Where to look for a server that nobody asked for.
         for_server: Arguments of :class:`ServingEncoder`.
         for_engine: Arguments of :func:`bert_tokemb.encoders.local.open_local`.
-        given: Which of these arguments the user gave in so many words.
+        given: Which of these arguments the user gave in so many words; of ``server`` and
+            ``model`` one that is among them wins over one that is not.
 
     Raises:
         UsageError: both are asked for, or arguments are given for the other one.
         ServerError: the server does not answer, or not as it must.
         ModelError: the model cannot be used, or the engine is not installed.
     """
+    # The command line wins over a variable that it excludes.
+    if "model" in given and "server" not in given:
+        server = None
+    if "server" in given and "model" not in given:
+        model = None
     if server and model is not None:
         raise UsageError("--server and --model exclude each other: give one of them")
     if server:

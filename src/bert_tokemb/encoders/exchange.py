@@ -209,8 +209,9 @@ def _diagnose(
                 f"within {timeout:g} s; see what it logged, and change or remove the line"
             )
     raise ServerError(
-        f"the server at {address} does not answer {where} together within {timeout:g} s, though "
-        "it does one by one: give a longer --timeout, or start it with a smaller -max_batch_size"
+        f"the server at {address} does not answer all of {where} together within {timeout:g} s, "
+        "though it does one by one: give a longer --timeout, or start it with a smaller "
+        "-max_batch_size"
     )
 
 
@@ -231,19 +232,20 @@ def _answers(connection: Connection, text: Text, timeout: float) -> bool:
 
 
 def _lines(lines: Sequence[int]) -> str:
-    """Name the lines of a batch.
+    """Name the lines of a batch, each once: windows of a long sentence are of one line.
 
-    >>> _lines([7]), _lines([9, 7, 8, 12])
+    >>> _lines([7, 7]), _lines([9, 7, 8, 12, 12])
     ('line 7', 'lines 7-9, 12')
     >>> _lines(range(1, 60, 2))
     'lines 1, 3, 5, 7, 9, 11, 13, 15 and further ones up to 59'
     """
     runs: list[list[int]] = []
-    for line in sorted(lines):
+    distinct = sorted(set(lines))
+    for line in distinct:
         if runs and line == runs[-1][1] + 1:
             runs[-1][1] = line
         else:
             runs.append([line, line])
     spans = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
     more = f" and further ones up to {runs[-1][1]}" if len(spans) > _NAMED else ""
-    return f"line{'s' * (len(lines) > 1)} {', '.join(spans[:_NAMED])}{more}"
+    return f"line{'s' * (len(distinct) > 1)} {', '.join(spans[:_NAMED])}{more}"

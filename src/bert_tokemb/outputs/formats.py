@@ -51,7 +51,7 @@ def open_output(name: str, kind: str, *, hdf5_shape: Hdf5Shape = "2d") -> Output
         hdf5_shape: Of a sentence, in HDF5.
 
     Raises:
-        UsageError: standard output is a terminal.
+        UsageError: it is a terminal.
         OutputError: it cannot be written.
     """
     if kind == "h5":

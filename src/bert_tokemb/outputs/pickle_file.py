@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import UsageError
 from ..types import Embedded
 from .output import Content, Position
 from .pickle import PickleOutput
@@ -21,13 +22,18 @@ class PickleFile:
 
     Raises:
         OutputError: it cannot be written.
-        UsageError: standard output is a terminal.
+        UsageError: it is a terminal.
     """
 
     bytes_per_sentence = 50
 
     def __init__(self, name: str) -> None:
         self._file = StandardOutput() if name == "-" else WholeFile(name, as_left=True)
+        if self._file.is_terminal:
+            with self._file:
+                raise UsageError(
+                    f"--output {name} is a terminal: give a file, or send it into a pipe"
+                )
         self.name = self._file.name
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError
 from .writer import Writer, telling
 
 __all__ = ["StandardOutput"]
@@ -19,15 +19,12 @@ class StandardOutput(Writer):
     What anything else prints meanwhile, a strategy say, goes to standard error.
 
     Raises:
-        UsageError: it is a terminal.
         OutputError: it is closed.
     """
 
     def __init__(self) -> None:
         if sys.stdout is None:
             raise OutputError("cannot write standard output: it is closed")
-        if os.isatty(_STDOUT):
-            raise UsageError("--output - is a terminal: give a file, or send it into a pipe")
         with telling("standard output"):
             self._file = os.fdopen(os.dup(_STDOUT), "wb", buffering=0)
             os.dup2(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _STDOUT)

@@ -35,6 +35,11 @@ class Writer:
         self.size = 0
         """Bytes written so far."""
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sits before it."""
+        return os.isatty(self._descriptor)
+
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
