@@ -31,8 +31,13 @@ ARRAYS = [
 
 def read(content: bytes) -> list[np.ndarray]:
     seen: list[np.ndarray] = []
-    length = read_arrays(io.BytesIO(content), "it", lambda array: seen.append(array.copy()))
-    assert length == len(seen)
+
+    def see(array: np.ndarray) -> int:
+        seen.append(array.copy())
+        return len(seen)
+
+    listed = list(read_arrays(io.BytesIO(content), "it", see))
+    assert listed == [*range(1, len(seen) + 1)]
     return seen
 
 
@@ -101,7 +106,7 @@ def test_a_pickle_that_cannot_be_read() -> None:
     [
         b"\x80\x04\x8c\x01\xff.",  # no UTF-8
         b"\x80\x04\x8e" + b"\xff" * 8 + b".",  # bytes, more than there can be
-        b"\x80\x04]}K\x01K\x01sb.",  # a list with attributes
+        b"\x80\x04]K\x01K\x01\x86b.",  # a list with attributes
         b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".",
         b"(" * 10 + b"t" * 20 + b".",
         b"g5\n.",

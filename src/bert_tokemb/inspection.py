@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,16 @@ _READERS: tuple[tuple[bytes, tuple[str, ...], str, type[Hdf5Reader | ParquetRead
 )
 _SHOWN_ROWS = 3
 _SHOWN_NUMBERS = 4
+
+
+class Seen(NamedTuple):
+    """What was seen of an array, and counts once for each sentence that has it."""
+
+    words: int
+    not_finite: int = 0
+    zero: int = 0
+    rows: tuple[npt.NDArray[Any], ...] = ()
+    """The first numbers of its first rows, if these may be shown."""
 
 
 @dataclass(slots=True)
@@ -57,31 +67,50 @@ class Inspection:
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the result itself tells of how it was made."""
 
-    def see(self, array: npt.NDArray[Any]) -> None:
-        """Take in the next sentence.
+    _arrays: int = 0
+    _rows: int = 0
+    _equal: dict[Seen, Seen] = field(default_factory=dict)
+
+    def see(self, array: npt.NDArray[Any]) -> Seen:
+        """Look at an array, and return what is to be counted.
 
         Raises:
             InputError: it is no array of floats, one row for each word.
         """
-        self.sentences += 1
+        self._arrays += 1
         if array.ndim != 2 or array.dtype.kind != "f":
             raise InputError(
-                f"{self.name} holds no word vectors: its array {self.sentences} is of "
+                f"{self.name} holds no word vectors: its array {self._arrays} is of "
                 f"{array.dtype}, {array.shape}"
             )
-        self.blank += not len(array)
-        self.words += len(array)
         self.widths.add(array.shape[1])
         self.types.add(array.dtype.name)
-        if not array.size:
-            return
+        seen = self._look(array) if array.size else Seen(len(array))
+        # A pickle's are kept until its end; most are equal, and those with rows few.
+        return seen if seen.rows else self._equal.setdefault(seen, seen)
+
+    def _look(self, array: npt.NDArray[Any]) -> Seen:
         finite = np.isfinite(array)
-        self.not_finite += len(array) - int(finite.all(axis=1).sum())
-        self.zero += len(array) - int(array.any(axis=1).sum())
         self.least = min(self.least, float(array.min(initial=math.inf, where=finite)))
         self.most = max(self.most, float(array.max(initial=-math.inf, where=finite)))
-        for row in array[: _SHOWN_ROWS - len(self.first)]:
-            self.first.append((self.sentences, row[:_SHOWN_NUMBERS].copy()))
+        shown = array[: _SHOWN_ROWS - self._rows, :_SHOWN_NUMBERS]
+        self._rows += len(shown)
+        return Seen(
+            len(array),
+            not_finite=len(array) - int(finite.all(axis=1).sum()),
+            zero=len(array) - int(array.any(axis=1).sum()),
+            rows=tuple(shown.copy()),
+        )
+
+    def count(self, seen: Seen) -> None:
+        """Take in the next sentence."""
+        self.sentences += 1
+        self.blank += not seen.words
+        self.words += seen.words
+        self.not_finite += seen.not_finite
+        self.zero += seen.zero
+        for row in seen.rows[: _SHOWN_ROWS - len(self.first)]:
+            self.first.append((self.sentences, row))
 
     def lines(self) -> Iterator[str]:
         """Yield what was seen, for a person to read."""
@@ -119,7 +148,8 @@ def inspect(path: str) -> Inspection:
                 if begin.startswith(start) or path.endswith(suffixes):
                     return _inspect_file(Inspection(path, kind, size), reader(path))
             inspection = Inspection(path, "a pickled list of arrays", size)
-            read_arrays(file, path, inspection.see)
+            for seen in read_arrays(file, path, inspection.see):
+                inspection.count(seen)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     return inspection
@@ -131,7 +161,7 @@ def _inspect_directory(path: Path) -> Inspection:
     about = _told(text.meta.get("about"))
     inspection = Inspection(str(path), "a directory of arrays", size, about=about)
     for array in text:
-        inspection.see(array)
+        inspection.count(inspection.see(array))
     return inspection
 
 
@@ -139,7 +169,7 @@ def _inspect_file(inspection: Inspection, reader: Hdf5Reader | ParquetReader) ->
     with reader:
         inspection.about = _told(reader.about)
         for array in reader:
-            inspection.see(array)
+            inspection.count(inspection.see(array))
     return inspection
 
 
