@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +20,7 @@ from .outputs.hdf5 import Hdf5Reader
 from .outputs.parquet import ParquetReader
 from .results import EmbeddedText
 from .unpickling import read_arrays
-from .wording import bytes_of
+from .wording import bytes_of, visible
 
 __all__ = ["Inspection", "inspect"]
 
@@ -48,8 +51,8 @@ class Inspection:
 
     name: str
     kind: str
-    size: int
-    """Bytes."""
+    size: int | None
+    """Bytes; None of what is no file, but a pipe."""
     sentences: int = 0
     blank: int = 0
     """Sentences without words."""
@@ -64,7 +67,7 @@ class Inspection:
     """Rows of zeros: words without pieces."""
     first: list[tuple[int, npt.NDArray[Any]]] = field(default_factory=list)
     """The first rows, with the number of their sentence, from 1."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
     """What the result itself tells of how it was made."""
 
     _arrays: int = 0
@@ -114,7 +117,8 @@ class Inspection:
 
     def lines(self) -> Iterator[str]:
         """Yield what was seen, for a person to read."""
-        yield f"{self.name}: {self.kind}, {bytes_of(self.size)}"
+        size = "" if self.size is None else f", {bytes_of(self.size)}"
+        yield f"{visible(self.name)}: {self.kind}{size}"
         blank = f", {self.blank:,} of them without words" if self.blank else ""
         yield f"  sentences  {self.sentences:,}{blank}"
         yield f"  words      {self.words:,}"
@@ -138,20 +142,41 @@ def inspect(path: str) -> Inspection:
         InputError: it is none of them, damaged, or cannot be read; or a package is missing.
     """
     try:
-        if Path(path).is_dir():
+        if path and Path(path).is_dir():
             return _inspect_directory(Path(path))
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        # Not of a Path, which takes an empty name for the directory where we are.
+        with open(path, "rb") as file:  # noqa: PTH123
+            status = os.fstat(file.fileno())
+            size = status.st_size if stat.S_ISREG(status.st_mode) else None
             # Only looked at: a pickle may come through a pipe.
-            begin = file.peek(8)
-            for start, suffixes, kind, reader in _READERS:
-                if begin.startswith(start) or path.endswith(suffixes):
-                    return _inspect_file(Inspection(path, kind, size), reader(path))
-            inspection = Inspection(path, "a pickled list of arrays", size)
-            for seen in read_arrays(file, path, inspection.see):
-                inspection.count(seen)
+            found = _reader_of(file.peek(8), path)
+            if not found:
+                return _inspect_pickle(file, Inspection(path, "a pickled list of arrays", size))
+            kind, reader = found
+            if size is None:
+                raise InputError(
+                    f"cannot read {path}: {kind} cannot come through a pipe, only a pickle can"
+                )
+            return _inspect_file(Inspection(path, kind, size), reader(path))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path or repr(path)}: {error.strerror or error}") from error
+
+
+def _reader_of(begin: bytes, path: str) -> tuple[str, type[Hdf5Reader | ParquetReader]] | None:
+    """Return what a file is, and what reads it; None for a pickle."""
+    for start, _, kind, reader in _READERS:
+        if begin.startswith(start):
+            return kind, reader
+    if not begin.startswith(pickle.PROTO):
+        for _, suffixes, kind, reader in _READERS:
+            if path.endswith(suffixes):
+                return kind, reader
+    return None
+
+
+def _inspect_pickle(file: BufferedReader, inspection: Inspection) -> Inspection:
+    for seen in read_arrays(file, inspection.name, inspection.see):
+        inspection.count(seen)
     return inspection
 
 
@@ -173,6 +198,11 @@ def _inspect_file(inspection: Inspection, reader: Hdf5Reader | ParquetReader) ->
     return inspection
 
 
-def _told(about: Any) -> dict[str, Any]:
+def _told(about: Any) -> dict[str, str]:
+    """Return what a result tells of how it was made, for people to read, whoever wrote it."""
     told = about if isinstance(about, dict) else {}
-    return {name: value for name, value in told.items() if name not in _FOR_PROGRAMS}
+    return {
+        visible(name): visible(str(value))
+        for name, value in told.items()
+        if name not in _FOR_PROGRAMS
+    }
