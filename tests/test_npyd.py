@@ -161,6 +161,7 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
         lambda: (path / "meta.json").write_text("[" * 200_000),
         lambda: (path / "offsets.npy").write_bytes(archive.getvalue()),
         lambda: (path / "offsets.npy").write_bytes(b"PK\3\4, said to be an archive"),
+        lambda: (path / "offsets.npy").write_bytes(b"\x93NUMPY\1\0\7\0{1L:'''"),
         lambda: np.save(path / "offsets.npy", np.arange(21.0) * 1.5),
         lambda: np.save(path / "offsets.npy", np.arange(21).astype("U2")),
         lambda: np.save(path / "offsets.npy", np.zeros(21, "i8,i8")),

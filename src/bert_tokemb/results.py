@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -26,6 +27,7 @@ _DAMAGE = (
     RecursionError,
     TypeError,
     ValueError,
+    tokenize.TokenError,  # of a header that NumPy takes for one of Python 2
 )
 _LONGEST_HEADER = 1 << 16
 
