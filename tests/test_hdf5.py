@@ -192,6 +192,16 @@ def test_other_hdf5_files(content: dict[str, object], message: str, tmp_path: Pa
         inspect(str(tmp_path / "other.h5"))
 
 
+def test_what_it_tells_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "out.h5"
+    for told in ("[" * 60_000, "{"):
+        write(path)
+        with h5py.File(path, "r+") as file:
+            file.attrs["bert_tokemb"] = np.bytes_(told.encode())
+        with pytest.raises(InputError, match="is damaged, or no HDF5 file"):
+            inspect(str(path))
+
+
 def test_damaged_ones(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "out.h5"
     write(path)

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from bert_tokemb.errors import InputError
 from bert_tokemb.inspection import inspect
+from bert_tokemb.outputs.formats import FORMATS, open_output
 from bert_tokemb.outputs.npyd import NpydOutput
 from bert_tokemb.outputs.output import Content
 from bert_tokemb.outputs.pickle import PickleOutput
@@ -20,6 +22,7 @@ from bert_tokemb.types import Embedded
 from bert_tokemb.unpickling import read_arrays
 from conftest import Command
 from support.memory import run_and_measure
+from support.tiny import rewrite
 
 ARRAYS = [
     np.array([[1, -2, 3], [0, 0, 0]], np.float32),
@@ -31,8 +34,13 @@ ARRAYS = [
 
 def read(content: bytes) -> list[np.ndarray]:
     seen: list[np.ndarray] = []
-    length = read_arrays(io.BytesIO(content), "it", lambda array: seen.append(array.copy()))
-    assert length == len(seen)
+
+    def see(array: np.ndarray) -> int:
+        seen.append(array.copy())
+        return len(seen)
+
+    listed = list(read_arrays(io.BytesIO(content), "it", see))
+    assert listed == [*range(1, len(seen) + 1)]
     return seen
 
 
@@ -101,7 +109,7 @@ def test_a_pickle_that_cannot_be_read() -> None:
     [
         b"\x80\x04\x8c\x01\xff.",  # no UTF-8
         b"\x80\x04\x8e" + b"\xff" * 8 + b".",  # bytes, more than there can be
-        b"\x80\x04]}K\x01K\x01sb.",  # a list with attributes
+        b"\x80\x04]K\x01K\x01\x86b.",  # a list with attributes
         b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".",
         b"(" * 10 + b"t" * 20 + b".",
         b"g5\n.",
@@ -203,3 +211,74 @@ def test_a_large_pickle_is_not_held(tmp_path: Path) -> None:
     words, peak = run_and_measure(script, path)
     assert int(words) == 250_000
     assert peak * 1024 < 300e6
+
+
+def write(path: Path, kind: str, about: dict[str, object] | None = None) -> None:
+    with open_output(str(path), kind) as output:
+        output.begin(Content(3, np.dtype(np.float32), about or {}))
+        for line, array in enumerate(ARRAYS, 1):
+            output.write(Embedded(line, ["a"] * len(array), array))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "latin-1", "utf-8:surrogateescape"])
+def test_a_name_that_is_no_utf_8(kind: str, encoding: str, run: Command, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff")
+    write(tmp_path / f"{name}.{kind}", kind)
+    done = run("info", f"{name}.{kind}", cwd=tmp_path, env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"\\udcff.{kind}: a")
+    assert "  sentences  4, 1 of them without words\n" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["npyd", "h5", "parquet"])
+def test_what_others_tell_does_nothing_to_a_terminal(
+    kind: str, run: Command, tmp_path: Path
+) -> None:
+    write(tmp_path / f"a.{kind}", kind, {"a\x1b]2;bc\x07": "\x1b[2J\nsentences 7\r", "c": "\ud800"})
+    done = run("info", f"a.{kind}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  a\\x1b]2;bc\\x07  \\x1b[2J\\nsentences 7\\r\n" in done.stdout
+    assert re.search(r"\n  c +\\ud800\n", done.stdout)
+
+
+def test_what_is_told_of_another_kind(tmp_path: Path) -> None:
+    write(tmp_path / "a.npyd", "npyd")
+    for about, shown in ((["a"], {}), ({"a": [1, None]}, {"a": "[1, None]"})):
+        rewrite(tmp_path / "a.npyd" / "meta.json", about=about)
+        assert inspect(str(tmp_path / "a.npyd")).about == shown
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("name", ["a.pkl", "a.h5", "a.parquet", "a.npyd", "a"])
+def test_what_it_is_says_the_content(kind: str, name: str, tmp_path: Path) -> None:
+    """And its name only where that says nothing."""
+    write(tmp_path / name, kind)
+    assert inspect(str(tmp_path / name)).words == 5
+
+
+def test_names_of_nothing(run: Command, tmp_path: Path) -> None:
+    for name, message in (
+        ("", "cannot read '': No such file or directory"),
+        (".", "cannot read .: a directory without meta.json is no .npyd"),
+    ):
+        done = run("info", name, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"bert-tokemb: error: {message}\n"
+
+
+@pytest.mark.parametrize("kind", ["pkl", "h5", "parquet"])
+def test_through_a_pipe(kind: str, run: Command, tmp_path: Path) -> None:
+    """It has no size; and only a pickle is read from its beginning to its end."""
+    write(tmp_path / "a", kind)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", tmp_path / "a", pipe]):
+        done = run("info", pipe)
+    if kind == "pkl":
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"{pipe}: a pickled list of arrays\n  sentences  4, ")
+        return
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"bert-tokemb: error: cannot read {pipe}: a")
+    assert done.stderr.endswith(" file cannot come through a pipe, only a pickle can\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import pytest
 
 import bert_tokemb
 from bert_tokemb.errors import InputError, OutputError
+from bert_tokemb.inspection import inspect
 from bert_tokemb.outputs.npyd import NpydOutput
 from bert_tokemb.outputs.output import Content
 from bert_tokemb.types import Embedded
@@ -119,17 +121,17 @@ def test_it_is_not_read_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.npyd"
     write(path, [np.ones((1, 3), np.float32)])
     words = 1 << 27
-    for name, shape in (("vectors.npy", (words, 3)), ("offsets.npy", (2,))):
+    for name, shape in (("vectors.npy", (words, 3)), ("offsets.npy", (3,))):
         array = np.lib.format.open_memmap(
             path / name, "w+", "f4" if name == "vectors.npy" else "i8", shape
         )
         array[-1] = 2 if name == "vectors.npy" else words
     offsets = np.load(path / "offsets.npy", mmap_mode="r+")
-    offsets[:] = words - 1, words
+    offsets[:] = 0, words - 1, words
     offsets.flush()
-    meta = json.loads((path / "meta.json").read_text()) | {"words": words}
+    meta = json.loads((path / "meta.json").read_text()) | {"words": words, "sentences": 2}
     (path / "meta.json").write_text(json.dumps(meta))
-    script = "import bert_tokemb; print(bert_tokemb.open(sys.argv[1])[0].tolist())"
+    script = "import bert_tokemb; print(bert_tokemb.open(sys.argv[1])[1].tolist())"
     row, peak = run_and_measure(script, path)
     assert row == b"[[2.0, 2.0, 2.0]]\n"
     assert peak * 1024 < 500e6
@@ -140,6 +142,8 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read .*: No such file"):
         bert_tokemb.open(path)
     write(path, some_arrays())
+    archive = io.BytesIO()
+    np.savez(archive, np.arange(21))
     for damage in (
         lambda: rewrite(path / "meta.json", words=7),
         lambda: rewrite(path / "meta.json", words="20"),
@@ -154,6 +158,18 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
         lambda: (path / "meta.json").write_text("{"),
         lambda: (path / "offsets.npy").write_bytes(b""),
         lambda: os.truncate(path / "vectors.npy", 100),
+        lambda: (path / "meta.json").write_text("[" * 200_000),
+        lambda: (path / "offsets.npy").write_bytes(archive.getvalue()),
+        lambda: (path / "offsets.npy").write_bytes(b"PK\3\4, said to be an archive"),
+        lambda: (path / "offsets.npy").write_bytes(b"\x93NUMPY\1\0\7\0{1L:'''"),
+        lambda: np.save(path / "offsets.npy", np.arange(21.0) * 1.5),
+        lambda: np.save(path / "offsets.npy", np.arange(21).astype("U2")),
+        lambda: np.save(path / "offsets.npy", np.zeros(21, "i8,i8")),
+        lambda: np.save(path / "offsets.npy", np.zeros((21, 1), int)),
+        lambda: np.save(path / "offsets.npy", np.array([0] * 20 + [30], np.int32)),
+        lambda: np.save(path / "offsets.npy", np.array([1] * 20 + [30])),
+        lambda: np.save(path / "offsets.npy", np.array([0] * 20 + [29])),
+        lambda: np.save(path / "vectors.npy", np.zeros((30, 3), int)),
     ):
         if path.exists():
             shutil.rmtree(path)  # it is not replaced, as it is
@@ -161,6 +177,39 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
         damage()
         with pytest.raises(InputError, match="is damaged, or no .npyd directory"):
             bert_tokemb.open(path)
+
+
+def test_a_directory_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a directory without meta.json is no .npyd"):
+        bert_tokemb.open(tmp_path)
+
+
+def test_one_that_has_no_rows_only_as_is_said(tmp_path: Path) -> None:
+    """Of no rows nothing is mapped; but neither is a large file read."""
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays())
+    np.save(path / "offsets.npy", np.zeros(21, int))
+    rewrite(path / "meta.json", words=0)
+    os.truncate(path / "vectors.npy", 1 << 33)
+    with pytest.raises(InputError, match="vectors.npy is not empty"):
+        bert_tokemb.open(path)
+
+
+@pytest.mark.parametrize("middle", [(-1, 2), (2, 1), (1, 31), (1 << 62, 3), (-1 << 63, 3)])
+def test_arrays_where_none_can_lie(middle: tuple[int, int], tmp_path: Path) -> None:
+    """Found out of those that are looked at; `info` looks at all."""
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=20))
+    offsets = np.load(path / "offsets.npy")
+    offsets[3:5] = middle
+    np.save(path / "offsets.npy", offsets)
+    text = bert_tokemb.open(path)
+    assert len(text[0]) + len(text[1]) == 1
+    for i in (3, -17):
+        with pytest.raises(InputError, match="out.npyd is damaged: array 3 is said to be the rows"):
+            text[i]
+    with pytest.raises(InputError, match="out.npyd is damaged: array [234] is said to be the rows"):
+        inspect(str(path))
 
 
 def test_an_older_one_is_replaced_when_all_is_well(tmp_path: Path) -> None:

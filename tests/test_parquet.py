@@ -187,6 +187,15 @@ def test_vectors_that_are_missing(tmp_path: Path) -> None:
             inspect(str(path))
 
 
+def test_what_it_tells_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "other.parquet"
+    for told in ("[" * 100_000, "{", "\xff"):
+        table = vectors_of(pa.list_(pa.float32(), 3))
+        pq.write_table(table.replace_schema_metadata({"bert_tokemb": told.encode("latin1")}), path)
+        with pytest.raises(InputError, match="is damaged, or no Parquet file"):
+            inspect(str(path))
+
+
 def test_damaged_ones(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
     write(path)

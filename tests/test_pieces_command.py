@@ -71,6 +71,22 @@ def test_on_a_terminal(shared_tiny: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("latin-1", "\\u6771 | [UNK]=\xe4\n"), ("utf-8:strict", "\u6771 | [UNK]=\xe4\n")],
+)
+def test_what_standard_output_cannot_encode(
+    encoding: str, shown: str, shared_tiny: Path, tmp_path: Path, run: Command
+) -> None:
+    (tmp_path / "text").write_text("\u6771 \xe4\n", encoding="utf-8")
+    env = {"PYTHONIOENCODING": encoding}
+    code = encoding.partition(":")[0]
+    done = run(
+        "pieces", tmp_path / "text", "--model", shared_tiny, "--cased", env=env, encoding=code
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", shown)
+
+
 def test_options_of_the_other_one(server_none: GenuineServer, run: Command) -> None:
     done = run("pieces", "-", "--server", server_none.address, "--cased", input="")
     assert done.returncode == 2

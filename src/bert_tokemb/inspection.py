@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +20,7 @@ from .outputs.hdf5 import Hdf5Reader
 from .outputs.parquet import ParquetReader
 from .results import EmbeddedText
 from .unpickling import read_arrays
-from .wording import bytes_of
+from .wording import bytes_of, visible
 
 __all__ = ["Inspection", "inspect"]
 
@@ -32,14 +35,24 @@ _SHOWN_ROWS = 3
 _SHOWN_NUMBERS = 4
 
 
+class Seen(NamedTuple):
+    """What was seen of an array, and counts once for each sentence that has it."""
+
+    words: int
+    not_finite: int = 0
+    zero: int = 0
+    rows: tuple[npt.NDArray[Any], ...] = ()
+    """The first numbers of its first rows, if these may be shown."""
+
+
 @dataclass(slots=True)
 class Inspection:
     """What was seen of a result so far."""
 
     name: str
     kind: str
-    size: int
-    """Bytes."""
+    size: int | None
+    """Bytes; None of what is no file, but a pipe."""
     sentences: int = 0
     blank: int = 0
     """Sentences without words."""
@@ -54,38 +67,58 @@ class Inspection:
     """Rows of zeros: words without pieces."""
     first: list[tuple[int, npt.NDArray[Any]]] = field(default_factory=list)
     """The first rows, with the number of their sentence, from 1."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
     """What the result itself tells of how it was made."""
 
-    def see(self, array: npt.NDArray[Any]) -> None:
-        """Take in the next sentence.
+    _arrays: int = 0
+    _rows: int = 0
+    _equal: dict[Seen, Seen] = field(default_factory=dict)
+
+    def see(self, array: npt.NDArray[Any]) -> Seen:
+        """Look at an array, and return what is to be counted.
 
         Raises:
             InputError: it is no array of floats, one row for each word.
         """
-        self.sentences += 1
+        self._arrays += 1
         if array.ndim != 2 or array.dtype.kind != "f":
             raise InputError(
-                f"{self.name} holds no word vectors: its array {self.sentences} is of "
+                f"{self.name} holds no word vectors: its array {self._arrays} is of "
                 f"{array.dtype}, {array.shape}"
             )
-        self.blank += not len(array)
-        self.words += len(array)
         self.widths.add(array.shape[1])
         self.types.add(array.dtype.name)
-        if not array.size:
-            return
+        seen = self._look(array) if array.size else Seen(len(array))
+        # A pickle's are kept until its end; most are equal, and those with rows few.
+        return seen if seen.rows else self._equal.setdefault(seen, seen)
+
+    def _look(self, array: npt.NDArray[Any]) -> Seen:
         finite = np.isfinite(array)
-        self.not_finite += len(array) - int(finite.all(axis=1).sum())
-        self.zero += len(array) - int(array.any(axis=1).sum())
         self.least = min(self.least, float(array.min(initial=math.inf, where=finite)))
         self.most = max(self.most, float(array.max(initial=-math.inf, where=finite)))
-        for row in array[: _SHOWN_ROWS - len(self.first)]:
-            self.first.append((self.sentences, row[:_SHOWN_NUMBERS].copy()))
+        shown = array[: _SHOWN_ROWS - self._rows, :_SHOWN_NUMBERS]
+        self._rows += len(shown)
+        return Seen(
+            len(array),
+            not_finite=len(array) - int(finite.all(axis=1).sum()),
+            zero=len(array) - int(array.any(axis=1).sum()),
+            rows=tuple(shown.copy()),
+        )
+
+    def count(self, seen: Seen) -> None:
+        """Take in the next sentence."""
+        self.sentences += 1
+        self.blank += not seen.words
+        self.words += seen.words
+        self.not_finite += seen.not_finite
+        self.zero += seen.zero
+        for row in seen.rows[: _SHOWN_ROWS - len(self.first)]:
+            self.first.append((self.sentences, row))
 
     def lines(self) -> Iterator[str]:
         """Yield what was seen, for a person to read."""
-        yield f"{self.name}: {self.kind}, {bytes_of(self.size)}"
+        size = "" if self.size is None else f", {bytes_of(self.size)}"
+        yield f"{visible(self.name)}: {self.kind}{size}"
         blank = f", {self.blank:,} of them without words" if self.blank else ""
         yield f"  sentences  {self.sentences:,}{blank}"
         yield f"  words      {self.words:,}"
@@ -109,19 +142,41 @@ def inspect(path: str) -> Inspection:
         InputError: it is none of them, damaged, or cannot be read; or a package is missing.
     """
     try:
-        if Path(path).is_dir():
+        if path and Path(path).is_dir():
             return _inspect_directory(Path(path))
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        # Not of a Path, which takes an empty name for the directory where we are.
+        with open(path, "rb") as file:  # noqa: PTH123
+            status = os.fstat(file.fileno())
+            size = status.st_size if stat.S_ISREG(status.st_mode) else None
             # Only looked at: a pickle may come through a pipe.
-            begin = file.peek(8)
-            for start, suffixes, kind, reader in _READERS:
-                if begin.startswith(start) or path.endswith(suffixes):
-                    return _inspect_file(Inspection(path, kind, size), reader(path))
-            inspection = Inspection(path, "a pickled list of arrays", size)
-            read_arrays(file, path, inspection.see)
+            found = _reader_of(file.peek(8), path)
+            if not found:
+                return _inspect_pickle(file, Inspection(path, "a pickled list of arrays", size))
+            kind, reader = found
+            if size is None:
+                raise InputError(
+                    f"cannot read {path}: {kind} cannot come through a pipe, only a pickle can"
+                )
+            return _inspect_file(Inspection(path, kind, size), reader(path))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path or repr(path)}: {error.strerror or error}") from error
+
+
+def _reader_of(begin: bytes, path: str) -> tuple[str, type[Hdf5Reader | ParquetReader]] | None:
+    """Return what a file is, and what reads it; None for a pickle."""
+    for start, _, kind, reader in _READERS:
+        if begin.startswith(start):
+            return kind, reader
+    if not begin.startswith(pickle.PROTO):
+        for _, suffixes, kind, reader in _READERS:
+            if path.endswith(suffixes):
+                return kind, reader
+    return None
+
+
+def _inspect_pickle(file: BufferedReader, inspection: Inspection) -> Inspection:
+    for seen in read_arrays(file, inspection.name, inspection.see):
+        inspection.count(seen)
     return inspection
 
 
@@ -131,7 +186,7 @@ def _inspect_directory(path: Path) -> Inspection:
     about = _told(text.meta.get("about"))
     inspection = Inspection(str(path), "a directory of arrays", size, about=about)
     for array in text:
-        inspection.see(array)
+        inspection.count(inspection.see(array))
     return inspection
 
 
@@ -139,10 +194,15 @@ def _inspect_file(inspection: Inspection, reader: Hdf5Reader | ParquetReader) ->
     with reader:
         inspection.about = _told(reader.about)
         for array in reader:
-            inspection.see(array)
+            inspection.count(inspection.see(array))
     return inspection
 
 
-def _told(about: Any) -> dict[str, Any]:
+def _told(about: Any) -> dict[str, str]:
+    """Return what a result tells of how it was made, for people to read, whoever wrote it."""
     told = about if isinstance(about, dict) else {}
-    return {name: value for name, value in told.items() if name not in _FOR_PROGRAMS}
+    return {
+        visible(name): visible(str(value))
+        for name, value in told.items()
+        if name not in _FOR_PROGRAMS
+    }

@@ -1,8 +1,8 @@
-"""Numbers of things, as people read them."""
+"""Numbers of things, and text of others, as people read them."""
 
 from __future__ import annotations
 
-__all__ = ["bytes_of", "count_of"]
+__all__ = ["bytes_of", "count_of", "visible"]
 
 
 def count_of(number: int, what: str) -> str:
@@ -27,3 +27,12 @@ def bytes_of(size: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def visible(text: str) -> str:
+    r"""Write escapes for what cannot be seen, or does something to a terminal.
+
+    >>> visible("a\x1b[2J\n")
+    'a\\x1b[2J\\n'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

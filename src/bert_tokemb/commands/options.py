@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import signal
@@ -56,11 +57,20 @@ def show(lines: Iterable[str]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:
         raise OutputError("cannot write standard output: it is closed")
+    with _telling_of_output():
+        _show_all_text()
     for line in lines:
         with _telling_of_output():
             click.echo(line)
     with _telling_of_output():
         sys.stdout.flush()
+
+
+def _show_all_text() -> None:
+    """Have standard output show escapes for what its encoding has not, and never fail of it."""
+    # Not what a program that calls us has put there.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

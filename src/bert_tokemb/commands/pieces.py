@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..interruption import hold_signals
+from ..wording import visible
 from .options import PROGRAM, SERVER, address, engine_options, given_names, option, show
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def _line(words: Sequence[str], pieces_of: Sequence[Sequence[str]]) -> str:
 
 
 def _word(word: str, own: Sequence[str]) -> str:
-    # Escapes for what cannot be seen, or does something to a terminal.
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
+    shown = visible(word)
     if not own:
         return click.style(f"={shown}", fg=_EMPTY)
     if "[UNK]" in own:

@@ -9,6 +9,7 @@ first (AllenNLP: the last).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -145,7 +146,7 @@ class Hdf5Reader:
         self.path = path
         self._h5py = _import_h5py(InputError)
         with self._telling_damage():
-            self._hdf5 = self._h5py.File(path, "r")
+            self._hdf5 = self._h5py.File(os.fsencode(path), "r")
 
     @property
     def about(self) -> Mapping[str, Any]:

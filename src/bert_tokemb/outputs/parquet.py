@@ -7,6 +7,7 @@ of as many lists of ``c`` numbers each.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -33,8 +34,17 @@ _ROW_GROUP = 32 << 20
 # About what a sentence and a word take besides their numbers and characters.
 _PER_SENTENCE = _PER_WORD = 16
 
-# What pyarrow was seen to raise for damaged files, or can, besides its own.
-_DAMAGE = (AttributeError, KeyError, MemoryError, OSError, TypeError, ValueError)
+# What pyarrow was seen to raise for damaged files, or can, besides its own; and what the JSON
+# parser does of brackets only.
+_DAMAGE = (
+    AttributeError,
+    KeyError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 # How many rows are read at a time: those of others may lie in groups of any size.
 _ROWS_READ = 64
@@ -171,7 +181,9 @@ class ParquetReader:
         self.path = path
         self._pa, self._pq = _import_pyarrow(InputError)
         with self._telling_damage():
-            self._parquet = self._pq.ParquetFile(path)
+            # Opened by bytes: of a name that is no UTF-8 pyarrow takes nothing else.
+            self._file = self._pa.OSFile(os.fsencode(path))
+            self._parquet = self._pq.ParquetFile(self._file)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -208,6 +220,7 @@ class ParquetReader:
 
     def __exit__(self, *exception: object) -> None:
         self._parquet.close()
+        self._file.close()
 
     @contextmanager
     def _telling_damage(self) -> Iterator[None]:
