@@ -591,3 +591,11 @@ def test_progress_is_drawn_on_a_terminal_only(distinct: int, tmp_path: Path) -> 
         assert "2,000 sentences, 4,000 words -> " in drawn
         code, drawn = on_a_terminal(*arguments, "--quiet")
         assert (code, drawn) == (0, "")
+
+
+def test_names_in_errors_do_nothing_to_a_terminal(run: Command) -> None:
+    done = run("embed", "a\x1b[2Jb\nc", "-o", "out", "--model", "m")
+    assert (
+        done.stderr == r"bert-tokemb: error: cannot read a\x1b[2Jb c: No such file or directory"
+        "\n"
+    )

@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs. Errors become sentences and exi
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -15,10 +14,11 @@ import click
 
 from .commands.embed import embed
 from .commands.info import info
-from .commands.options import PROGRAM, tell
+from .commands.options import PROGRAM, tell, telling_of_output
 from .commands.pieces import pieces
 from .commands.serve import serve
-from .errors import OutputError, TokembError
+from .errors import TokembError
+from .wording import visible
 
 __all__ = ["cli", "run"]
 
@@ -33,7 +33,7 @@ def run() -> int:
             job()
     except TokembError as error:
         # One line, whatever names and foreign messages it quotes.
-        tell(f"{PROGRAM}: error: {' '.join(str(error).splitlines())}")
+        tell(f"{PROGRAM}: error: {visible(' '.join(str(error).splitlines()))}")
         return error.exit_code
     except MemoryError:
         tell(f"{PROGRAM}: error: there is not enough memory")
@@ -53,12 +53,8 @@ def _parsed() -> Any:
     Raises:
         OutputError: they cannot be.
     """
-    try:
+    with telling_of_output():  # of nothing else: parsing opens no file
         return cli.main(prog_name=PROGRAM, standalone_mode=False)
-    except OSError as error:  # of nothing else: parsing opens no file
-        # What is left in the buffer would be tried once more, and told once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

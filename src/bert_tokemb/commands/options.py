@@ -30,6 +30,7 @@ __all__ = [
     "set_names",
     "show",
     "tell",
+    "telling_of_output",
     "variable_of",
 ]
 
@@ -57,12 +58,12 @@ def show(lines: Iterable[str]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:
         raise OutputError("cannot write standard output: it is closed")
-    with _telling_of_output():
+    with telling_of_output():
         _show_all_text()
     for line in lines:
-        with _telling_of_output():
+        with telling_of_output():
             click.echo(line)
-    with _telling_of_output():
+    with telling_of_output():
         sys.stdout.flush()
 
 
@@ -74,7 +75,8 @@ def _show_all_text() -> None:
 
 
 @contextmanager
-def _telling_of_output() -> Iterator[None]:
+def telling_of_output() -> Iterator[None]:
+    """Make an :class:`OutputError` of what the system says of standard output."""
     try:
         yield
     except OSError as error:
