@@ -44,6 +44,7 @@ LEVELS = [
     {"model.tokenizer"},
     {"wordpiece", "model.config"},
     {"model.json_file"},
+    {"packages"},
     {"types", "interruption", "cpus", "windows", "wording"},
     {"errors", "encoders.address", "encoders.__init__", "model.__init__", "outputs.__init__"},
     {"commands.__init__", "serve.__init__"},

@@ -11,6 +11,7 @@ import click
 
 from ..errors import ModelError, UsageError
 from ..interruption import hold_signals
+from ..packages import importing
 from .options import PROGRAM, engine_options, given_names, option, set_names, show, variable_of
 
 __all__ = ["serve"]
@@ -126,17 +127,12 @@ def serve(**options: Any) -> Callable[[], None]:
 
 
 def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> None:
-    with hold_signals():
-        from ..encoders.choice import INSTALL, missing_packages
-
     if original and original.get("version"):
         show([f"{PROGRAM} {version(PROGRAM)}, as bert-serving-start 1.10.0"])
         return
     if original is None and options["model"] is None:
         raise UsageError("give --model, or -model_dir and other flags of bert-serving-start")
-    if missing := missing_packages():
-        raise ModelError(f"serve needs more packages: {INSTALL} (missing: {', '.join(missing)})")
-    with hold_signals():
+    with importing("serve", "local", ModelError):
         from ..serve.launch import launch
 
     launch(options, original)

@@ -5,35 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ModelError, ServerError, UsageError
 from ..interruption import hold_signals
+from ..packages import importing
 from ..types import Encoder
 
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["INSTALL", "choose_encoder", "missing_packages"]
+__all__ = ["choose_encoder"]
 
 AnyEncoder: TypeAlias = AbstractContextManager[Encoder[Any]]
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0  # seconds; on this machine a port is open or refused at once
-
-# What the extra `local` brings, by the names that are imported.
-_PACKAGES = (
-    "google_crc32c",
-    "huggingface_hub",
-    "ml_dtypes",
-    "onnx",
-    "onnxruntime",
-    "safetensors",
-    "tokenizers",
-)
-INSTALL = "pip install 'bert-tokemb[local]'"
 
 
 def choose_encoder(
@@ -76,7 +64,7 @@ def choose_encoder(
         return _open_server(server, for_server)
     if model is not None:
         _refuse(given, for_server, "they belong to --server")
-        return _open_local(f"--model needs more packages: {INSTALL}", model, for_engine)
+        return _open_local("--model", model, for_engine)
     if _listens(default_server):
         where = f"a server listens at {default_server.host}:{default_server.port}"
         _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
@@ -87,18 +75,13 @@ def choose_encoder(
     nobody = f"no server listens at {default_server.host}:{default_server.port}"
     _refuse(given, for_server, f"{nobody}: give --server")
     encoder = _open_local(
-        f"{nobody}, and the engine for this process is not installed: start a server with: "
-        f"{start_command(default_server)}; or {INSTALL}",
+        f"{nobody}, and the engine for this process",
         None,
         for_engine,
+        otherwise=f"start a server with: {start_command(default_server)}",
     )
     _log.warning("%s: computing in this process with %s", nobody, encoder)
     return encoder
-
-
-def missing_packages() -> list[str]:
-    """Return those of the engine's packages that are not installed."""
-    return [name for name in _PACKAGES if find_spec(name) is None]
 
 
 def _refuse(given: Collection[str], belonging: Mapping[str, Any], why: str) -> None:
@@ -132,10 +115,10 @@ def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
     return ServingEncoder(address, **for_server)
 
 
-def _open_local(otherwise: str, model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:
-    if missing := missing_packages():
-        raise ModelError(f"{otherwise} (missing: {', '.join(missing)})")
-    with hold_signals():
+def _open_local(
+    user: str, model: str | None, for_engine: Mapping[str, Any], *, otherwise: str = ""
+) -> AnyEncoder:
+    with importing(user, "local", ModelError, otherwise=otherwise):
         from .local import open_local  # heavy, and perhaps not installed
 
     return open_local(model, **for_engine)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, OutputError, TokembError
-from ..interruption import hold_signals
+from ..packages import importing
 from ..types import Embedded
 from .output import Content, Position
 from .seekable_file import BeginsAnew, SeekableFile
@@ -32,7 +32,6 @@ _FORMAT = "bert-tokemb hdf5 1"
 _META = "bert_tokemb"
 """The attribute of the root that tells what the file is, a JSON object."""
 _INDEX = "sentence_to_index"
-_INSTALL = "pip install 'bert-tokemb[hdf5]'"
 
 # The length of a string has 32 bits in the file.
 _LARGEST_INDEX = (1 << 32) - 1
@@ -193,9 +192,6 @@ class Hdf5Reader:
 
 
 def _import_h5py(missing: type[TokembError]) -> Any:
-    try:
-        with hold_signals():
-            import h5py
-    except ImportError as error:
-        raise missing(f"a .h5 needs one more package: {_INSTALL}") from error
+    with importing("a .h5", "hdf5", missing):
+        import h5py
     return h5py

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, OutputError, TokembError
-from ..interruption import hold_signals
+from ..packages import importing
 from ..types import Embedded, FloatArray
 from .output import Content, Position
 from .seekable_file import BeginsAnew, SeekableFile
@@ -26,7 +26,6 @@ __all__ = ["ParquetOutput", "ParquetReader"]
 _FORMAT = "bert-tokemb parquet 1"
 _KEY = "bert_tokemb"
 """What the meta data are called, a JSON object as pandas has one of its own."""
-_INSTALL = "pip install 'bert-tokemb[parquet]'"
 
 # A row group is what is held in memory, here and by whoever reads it: so many bytes, or a
 # sentence that is larger alone.
@@ -239,10 +238,7 @@ def _array(vectors: Any, width: int) -> npt.NDArray[Any]:
 
 
 def _import_pyarrow(missing: type[TokembError]) -> tuple[Any, Any]:
-    try:
-        with hold_signals():
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-    except ImportError as error:
-        raise missing(f"a .parquet needs one more package: {_INSTALL}") from error
+    with importing("a .parquet", "parquet", missing):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     return pa, pq
