@@ -8,6 +8,7 @@ import lzma
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ try:
 except ImportError:
     from backports import zstd
 
+from bert_tokemb import packages
 from bert_tokemb.errors import InputError
 from bert_tokemb.reading import TextInput, TextSize
 
@@ -79,6 +81,22 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
             assert list(text) == ["a b\n"]
 
 
+def test_standard_input_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may have set that for all who share it; what is to come is no end."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    with os.fdopen(read_end) as stdin, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with TextInput("-") as text:
+            read = pool.submit(list, text)
+            for part in (b"a ", b"b\nc", b"\n"):
+                time.sleep(0.05)
+                os.write(write_end, part)
+            os.close(write_end)
+            assert read.result(60) == ["a b\n", "c\n"]
+        assert os.fstat(read_end)  # it is whoever opened it who closes it
+
+
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="cannot read standard input: it is closed"):
@@ -109,6 +127,24 @@ def test_compressed_texts(kind: str, tmp_path: Path) -> None:
     with TextInput(str(path)) as text:
         assert text.measure() is None
         assert list(text) == ["a \u00e9\n", "bc\n", *["c\n"] * 99_999]
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_compressed_texts_by_another_name(kind: str, tmp_path: Path) -> None:
+    """They are not converted by iconv, as other bytes that are no UTF-8 may be."""
+    path = tmp_path / f"TEXT{kind.upper()}"
+    path.write_bytes(COMPRESS[kind]("a \u00e9\n".encode()))
+    with TextInput(str(path)) as text:
+        assert list(text) == ["a \u00e9\n"]
+    other = path.rename(tmp_path / "text")
+    advice = (
+        f"it is compressed: give a file whose name ends in {kind}, or send it through [a-z2]+ -dc"
+    )
+    with TextInput(str(other)) as text, pytest.raises(InputError, match=advice):
+        list(text)
+    other.write_bytes(b"\xff\n")
+    with TextInput(str(other)) as text, pytest.raises(InputError, match="convert it first"):
+        list(text)
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -254,12 +290,13 @@ def test_a_compressed_text_from_a_pipe(kind: str, tmp_path: Path) -> None:
             list(TextInput(str(path)))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python brings it")
 def test_zstd_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "text.zst"
     path.touch()
-    monkeypatch.setitem(sys.modules, "compression", None)
-    monkeypatch.setitem(sys.modules, "backports", None)
-    with pytest.raises(InputError, match=r"one more package: pip install 'bert-tokemb\[zstd\]'"):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    message = r"a \.zst needs one more package: pip install backports\.zstd \(or the extra zstd\)"
+    with pytest.raises(InputError, match=message):
         TextInput(str(path))
 
 

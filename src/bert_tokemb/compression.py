@@ -7,7 +7,9 @@ import gzip
 import io
 import lzma
 import os
+import select
 import stat
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +17,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from .errors import InputError
+from .packages import importing
 
-__all__ = ["Opened", "of_file", "open_input"]
-
-_INSTALL = "pip install 'bert-tokemb[zstd]'"
+__all__ = ["Opened", "compression_of", "of_descriptor", "open_input"]
 
 _Decompressor: TypeAlias = "bz2.BZ2Decompressor | lzma.LZMADecompressor"
+
+# What files begin with, and the command that decompresses them.
+_BEGINNINGS = {
+    b"\x1f\x8b": (".gz", "gzip -dc"),
+    b"BZh": (".bz2", "bzip2 -dc"),
+    b"\xfd7zXZ\0": (".xz", "xz -dc"),
+    b"\x28\xb5\x2f\xfd": (".zst", "zstd -dc"),
+}
 
 # Bytes read, and decompressed, at a time.
 _BLOCK = 1 << 17
@@ -40,6 +49,11 @@ class Opened:
     """What reading raises when the file is damaged or cut short; some may be an ``OSError``."""
 
 
+def compression_of(begin: bytes) -> tuple[str, str] | None:
+    """Tell how a file is compressed that begins so: its extension, a command; None if it is not."""
+    return next((told for magic, told in _BEGINNINGS.items() if begin.startswith(magic)), None)
+
+
 def open_input(name: str) -> Opened:
     """Open a file, and decompress it as its name says.
 
@@ -47,7 +61,7 @@ def open_input(name: str) -> Opened:
         OSError: it cannot be opened.
         InputError: it is an empty .gz, or a package is missing that decompresses it.
     """
-    kind = Path(name).suffix
+    kind = Path(name).suffix.lower()
     if kind == ".gz":
         return _open_gzip(name)
     if kind == ".bz2":
@@ -62,6 +76,23 @@ def open_input(name: str) -> Opened:
 def of_file(file: BinaryIO) -> Opened:
     """Take a file that is open already, as it is."""
     return Opened(file, stat.S_ISREG(os.fstat(file.fileno()).st_mode))
+
+
+def of_descriptor(descriptor: int) -> Opened:
+    """Take what was opened by somebody else, as it is, and leave it open."""
+    return of_file(io.BufferedReader(_Awaited(descriptor, closefd=False)))
+
+
+class _Awaited(io.FileIO):
+    """A file that is waited for, even if whoever opened it did not want to (O_NONBLOCK).
+
+    Python would take what is not there yet for the end.
+    """
+
+    def readinto(self, buffer: Any) -> int:
+        while (size := super().readinto(buffer)) is None:
+            select.select([self], [], [])
+        return size
 
 
 def _opened(file: Any, *damage: type[Exception]) -> Opened:
@@ -179,13 +210,11 @@ class _Streams(io.RawIOBase):
 
 
 def _open_zstd(name: str) -> Opened:
-    try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        try:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        with importing("a .zst", "zstd", InputError):
             from backports import zstd
-        except ImportError as error:
-            raise InputError(f"a .zst needs one more package: {_INSTALL}") from error
     # What `zstd --long=31` makes, too: of its 2 GiB, what the text fills takes memory.
     largest = zstd.DecompressionParameter.window_log_max
     file = zstd.ZstdFile(name, options={largest: largest.bounds()[1]})

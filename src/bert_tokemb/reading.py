@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .compression import of_file, open_input
+from .compression import compression_of, of_descriptor, open_input
 from .errors import InputError
 
 __all__ = ["Bookmark", "TextInput", "TextSize"]
 
 _CHUNK = 1 << 20
+_LONGEST_MAGIC = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class TextInput:
         if name == "-" and sys.stdin is None:
             raise InputError("cannot read standard input: it is closed")
         try:
-            opened = of_file(sys.stdin.buffer) if name == "-" else open_input(name)
+            opened = of_descriptor(sys.stdin.fileno()) if name == "-" else open_input(name)
         except OSError as error:
             raise InputError(
                 f"cannot read {name or repr(name)}: {error.strerror or error}"
@@ -65,6 +66,7 @@ class TextInput:
         self._damage = opened.damage
         self._is_plain = opened.is_plain
         self.can_be_read_again = name != "-" and Path(name).is_file()
+        self._begin = b""
         self._lines = self._bytes = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
@@ -78,6 +80,7 @@ class TextInput:
             start, self._bytes = self._bytes, self._bytes + len(line)
             self._hash.update(line)
             if self._lines == 1:
+                self._begin = line[:_LONGEST_MAGIC]
                 line, start = _without_mark(line, start)
                 if not line:
                     return
@@ -86,9 +89,18 @@ class TextInput:
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{self.name} is not UTF-8: line {self._lines}, byte offset "
-                    f"{start + error.start} ({error.reason}); convert it first, for example with "
-                    "iconv"
+                    f"{start + error.start} ({error.reason}); {self._advice}"
                 ) from error
+
+    @property
+    def _advice(self) -> str:
+        if found := compression_of(self._begin):
+            extension, command = found
+            return (
+                f"it is compressed: give a file whose name ends in {extension}, or send it "
+                f"through {command}"
+            )
+        return "convert it first, for example with iconv"
 
     def measure(self) -> TextSize | None:
         """Count all words that are still to come, and stay where it is.
