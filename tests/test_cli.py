@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import re
 import resource
 import select
@@ -118,6 +119,56 @@ def test_standard_output_into_a_file(server: StandIn, text: Path, tmp_path: Path
     assert done.returncode == 2
     assert b"INPUT and --output are the same file" in done.stderr
     assert text.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_standard_output_by_another_name(name: str, server: StandIn, tmp_path: Path) -> None:
+    """Into a file too, it is written to as `-` is: not replaced, and by nothing else."""
+    (tmp_path / "text").write_text("a b\n")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    (tmp_path / "loud.py").write_text("def loud(pieces):\n    print('!')\n    return pieces[0]\n")
+    script = (
+        "(printf 'before\\n'; \"$0\" -m bert_tokemb embed text -o $2 --server $1 --quiet "
+        "--strategy loud:loud; printf 'behind\\n') > out"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, str(server.address), name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "!\n!\n")
+    written = (tmp_path / "out").read_bytes()
+    assert written.startswith(b"before\n")
+    assert written.endswith(b"behind\n")
+    (array,) = pickle.loads(written[len(b"before\n") :])
+    assert array.shape == (2, 8)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_that_is_open_already(server: StandIn, tmp_path: Path) -> None:
+    """By its descriptor it is written to; nothing is to be continued, and nothing beside it."""
+    (tmp_path / "text").write_text("a b\n")
+    script = (
+        "exec 3>> out; printf before >&3\n"
+        '"$0" -m bert_tokemb embed text -o /dev/fd/3 --server $1 --quiet\n'
+        '"$0" -m bert_tokemb embed text -o /dev/fd/3 --server $1 --quiet --strategy last\n'
+        '"$0" -m bert_tokemb embed text -o /dev/fd/3 --format h5 --server $1\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, str(server.address)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "cannot write /dev/fd/3: it is no regular file" in done.stderr
+    assert done.stderr.count("\n") == 1
+    with (tmp_path / "out").open("rb") as file:
+        assert file.read(6) == b"before"
+        assert [len(pickle.load(file)) for _ in range(2)] == [1, 1]
+        assert not file.read()
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", None])

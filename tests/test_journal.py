@@ -59,8 +59,23 @@ def test_of_what_is_not_there_it_tells_nothing(tmp_path: Path) -> None:
         journal.begin({"strategy": "last"})
         journal.note({"sentences": 7}, nothing_to_sync)
         journal.settle()
+        # Nor does one help of which somebody has removed what it tells of.
+        assert not journal.is_of_use
+    assert not file_of(tmp_path).exists()
+
+
+def test_one_that_somebody_has_removed_is_of_no_use(tmp_path: Path) -> None:
+    """And what another run has put in its place stays."""
     with journal_of(tmp_path) as journal:
-        assert (journal.asked, journal.reached) == ({"strategy": "last"}, {"sentences": 7})
+        journal.begin({"strategy": "avg"})
+        journal.note({"sentences": 1}, nothing_to_sync)
+        journal.settle()
+        assert journal.is_of_use
+        file_of(tmp_path).unlink()
+        assert not journal.is_of_use
+        file_of(tmp_path).write_text("another")
+        assert not journal.is_of_use
+    assert file_of(tmp_path).read_text() == "another"
 
 
 def test_whoever_begins_anew_has_come_nowhere(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_what_is_no_such_directory(tmp_path: Path) -> None:
         lambda: (path / "offsets.npy").write_bytes(archive.getvalue()),
         lambda: (path / "offsets.npy").write_bytes(b"PK\3\4, said to be an archive"),
         lambda: (path / "offsets.npy").write_bytes(b"\x93NUMPY\1\0\7\0{1L:'''"),
+        lambda: (path / "offsets.npy").write_bytes(b"\x93NUMPY\1\0\7\0  a\n b"),
         lambda: np.save(path / "offsets.npy", np.arange(21.0) * 1.5),
         lambda: np.save(path / "offsets.npy", np.arange(21).astype("U2")),
         lambda: np.save(path / "offsets.npy", np.zeros(21, "i8,i8")),
@@ -223,6 +224,65 @@ def test_an_older_one_is_replaced_when_all_is_well(tmp_path: Path) -> None:
     write(path, some_arrays(n=5))
     assert len(bert_tokemb.open(path)) == 5
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_somebody_has_removed_what_was_written(other: bool, tmp_path: Path) -> None:
+    """Then there is no result; and what another run has put there stays."""
+    path, partial = tmp_path / "out.npyd", tmp_path / ".out.npyd.partial"
+    write(path, some_arrays(n=3))
+    with (  # noqa: PT012
+        pytest.raises(OutputError, match=f"somebody has removed {partial}, into which it was"),
+        NpydOutput(str(path)) as output,
+    ):
+        output.begin(Content(3, np.dtype(np.float32)))
+        partial.rename(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "meta.json").touch()
+        partial.symlink_to("elsewhere")
+        if other:
+            partial.unlink()
+            partial.mkdir()
+    assert len(bert_tokemb.open(path)) == 3
+    assert os.path.lexists(partial)
+
+
+def test_what_was_moved_aside_is_in_the_way(tmp_path: Path) -> None:
+    """Told before anything is computed; where the only result is that one, it is left alone."""
+    path, aside = tmp_path / "out.npyd", tmp_path / ".out.npyd.older"
+    write(aside, some_arrays(n=2))
+    with pytest.raises(ZeroDivisionError), NpydOutput(str(path)):
+        _ = 1 / 0
+    assert len(bert_tokemb.open(aside)) == 2
+    write(path, some_arrays(n=3))
+    assert not aside.exists()
+    aside.touch()
+    with pytest.raises(OutputError, match=f"cannot write .*: {aside} cannot be removed, remove it"):
+        NpydOutput(str(path))
+    aside.unlink()
+    write(path, some_arrays(n=4))
+    assert len(bert_tokemb.open(path)) == 4
+
+
+def test_an_older_one_that_nobody_may_change(tmp_path: Path) -> None:
+    """It is replaced, as a file would be."""
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=3))
+    path.chmod(0o500)
+    write(path, some_arrays(n=4))
+    assert len(bert_tokemb.open(path)) == 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+def test_an_older_one_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new one is there: no reason to fail."""
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=3))
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    write(path, some_arrays(n=4))
+    assert len(bert_tokemb.open(path)) == 4
+    assert "out.npyd cannot be removed, it is " in caplog.text
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])

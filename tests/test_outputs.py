@@ -205,6 +205,24 @@ def test_two_write_it(tmp_path: Path) -> None:
     assert path.read_bytes() == b"y"
 
 
+@pytest.mark.parametrize("other", [None, b"another's"])
+def test_somebody_has_removed_what_was_written(other: bytes | None, tmp_path: Path) -> None:
+    """Then there is no result; and what another run has put there stays."""
+    partial = tmp_path / ".file.partial"
+    (tmp_path / "file").write_bytes(b"older")
+    message = f"cannot write .*file: somebody has removed {partial}, into which it was written"
+    with (  # noqa: PT012
+        pytest.raises(OutputError, match=message),
+        WholeFile(str(tmp_path / "file")) as file,
+    ):
+        file.write(b"x")
+        partial.unlink()
+        if other:
+            partial.write_bytes(other)
+    assert (tmp_path / "file").read_bytes() == b"older"
+    assert (partial.read_bytes() if partial.exists() else None) == other
+
+
 def test_what_was_left_is_written_over(tmp_path: Path) -> None:
     (tmp_path / ".file.partial").write_bytes(b"x" * 100)
     with WholeFile(str(tmp_path / "file")) as file:

@@ -175,6 +175,8 @@ def test_it_cannot_be_written(name: str, server: StandIn, run: Command, tmp_path
         ("out", "link", 2),
         ("-", "stdout", 2),
         ("-", "/dev/stdout", 2),
+        ("/dev/stdout", "/dev/fd/1", 2),
+        ("/dev/fd/1", "stdout", 2),
         ("out", "-", 2),
         ("out", "stdout", 0),
         ("/dev/null", "/dev/null", 0),
@@ -236,11 +238,17 @@ def test_a_disk_without_room(
     assert text_run.output.exists() == (code == 0)
     if code:
         assert told.endswith(
-            "out.pkl: it will take 370.0 kB, and the disk has room for 369.0 kB; make room, give "
-            "--dtype float16, or --no-disk-check to try\n"
+            "out.pkl: it may take 370.0 kB, and the disk has room for 369.0 kB; make room, give "
+            "--dtype float16, or give --no-disk-check to try\n"
         )
         assert len(server.requests) == asked + 1  # to learn the width
         assert not text_run.leftovers
+
+
+def test_only_what_helps_is_told(text_run: Run) -> None:
+    """float16 does not, where that was asked for, or where the run before wrote float32."""
+    code, told = text_run("--dtype", "float16", before=ROOM.format(blocks=100))
+    assert (code, "make room, or give --no-disk-check" in told) == (1, True)
 
 
 def test_what_is_there_already_needs_no_room(shared_tiny: Path, tmp_path: Path) -> None:
@@ -249,6 +257,9 @@ def test_what_is_there_already_needs_no_room(shared_tiny: Path, tmp_path: Path) 
     run.interrupt(beyond=300)
     words = sum(len(line.split()) for line in lines)
     blocks = (words * 384 + 2000 * 50) // 1000
+    # What is to come does, and it comes in the type in which it was begun.
+    code, told = run(before=ROOM.format(blocks=10))
+    assert (code, "make room, or give --no-disk-check" in told) == (1, True)
     assert run(before=ROOM.format(blocks=blocks - 10))[0] == 0
 
 

@@ -144,7 +144,7 @@ class Continuation:
             self.output.keep(self.journal.is_of_use)
 
     def _tell_what_is_kept(self, journal: Journal) -> None:
-        if journal.reached:
+        if journal.reached and journal.is_of_use:
             sentences = journal.reached["tally"]["counts"]["sentences"]
             kept = count_of(sentences, "sentence is|sentences are")
             _log.warning("%s kept, the same command goes on behind them", kept)

@@ -91,7 +91,7 @@ def run(
             before = replace(tally.counts)
             if before.lines:
                 tell(f"bert-tokemb: continuing at sentence {before.sentences + 1:,}")
-            room = _Room(asked, output, encoder.width * dtype.itemsize)
+            room = _Room(asked, output, encoder.width, dtype, is_begun=before.lines > 0)
             room.check(size)
             with Progress(size.words if size else None, quiet=asked.quiet) as progress:
                 progress.reach(before.words)
@@ -152,7 +152,10 @@ class _Room:
 
     asked: Asked
     output: Output
-    bytes_per_word: int
+    width: int
+    dtype: np.dtype[Any]
+    is_begun: bool
+    """Whether the output goes on, in its type only."""
     is_watched: bool = False
 
     def check(self, size: TextSize | None) -> None:
@@ -161,8 +164,11 @@ class _Room:
         if size is None:
             self.is_watched = True
             return
-        rows, sentences = size.words * self.bytes_per_word, self.output.bytes_per_sentence
-        check_room(self.asked.output_name, rows + size.lines * sentences - self.output.size)
+        rows = size.words * self.width * self.dtype.itemsize
+        sentences = size.lines * self.output.bytes_per_sentence
+        can_be_smaller = self.dtype != np.float16 and not self.is_begun
+        advice = "give --dtype float16, " if can_be_smaller else ""
+        check_room(self.asked.output_name, rows + sentences - self.output.size, advice)
 
     def watch(self, counts: Counts) -> None:
         if self.is_watched and warn_of_room(self.asked.output_name, counts.words, self.output.size):

@@ -6,7 +6,7 @@ import os
 import stat
 
 from ..errors import UsageError
-from ..outputs.beside import names_of, status
+from ..outputs.beside import descriptor_of, names_of, status
 
 __all__ = ["refuse_same_files"]
 
@@ -55,7 +55,7 @@ def _identities(name: str, descriptor: int) -> list[object]:
         return []
     if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
         return []  # a device, or a pipe: it may be written twice, and has nothing beside it
-    if name == "-":
+    if name == "-" or descriptor_of(name) is not None:
         return [_identity_of(there)]
     return [_identity_of(status(str(path))) or path for path in names_of(name)]
 

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from ..errors import OutputError
 
-__all__ = ["beside", "names_of", "open_locked", "status"]
+__all__ = ["beside", "descriptor_of", "is_at", "names_of", "open_locked", "replaced", "status"]
 
 # A name may have 255 bytes in most file systems.
 _LONGEST_NAME = 255
 _DIGEST_SIZE = 8
+
+# More than the system follows.
+_MOST_LINKS = 64
 
 _KINDS = ("partial", "journal", "older")
 
@@ -43,6 +46,34 @@ def names_of(name: str) -> list[Path]:
     """Return what a run that writes a result may write, move or remove: it, and what is beside."""
     target = Path(os.path.realpath(name))
     return [target, *(beside(target, kind) for kind in _KINDS if target.name)]
+
+
+def descriptor_of(name: str) -> int | None:
+    """Return the descriptor of this process that a path means, as ``/dev/stdout`` does.
+
+    None for all other paths. Such a file has a name of its own only by chance, and whoever opened
+    it may have written into it before, or will.
+    """
+    tables = [os.path.realpath(table) for table in ("/dev/fd", "/proc/self/fd")]
+    path = Path(name)
+    for _ in range(_MOST_LINKS):
+        directory = Path(os.path.realpath(path.parent))
+        here = directory / path.name
+        if str(directory) in tables and path.name.isdecimal() and os.path.lexists(here):
+            return int(path.name)
+        try:
+            path = directory / here.readlink()
+        except OSError:  # it is none
+            break
+    return None
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except OSError:
+        return False
 
 
 def status(name: str) -> os.stat_result | None:
@@ -75,7 +106,8 @@ def open_locked(path: Path, name: str, flags: int = 0, *, directory: bool = Fals
     """
     while True:
         if directory:
-            path.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # be it a directory or not
+                path.mkdir()
             flags |= os.O_RDONLY | os.O_DIRECTORY
         else:
             flags |= os.O_RDWR | os.O_CREAT
@@ -91,10 +123,9 @@ def open_locked(path: Path, name: str, flags: int = 0, *, directory: bool = Fals
             if not directory and not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _in_the_way(path, name)
             # Whoever had it before may have removed or renamed it when it was open here already.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    closing.pop_all()
-                    return descriptor
+            if is_at(descriptor, path):
+                closing.pop_all()
+                return descriptor
 
 
 def _lock(descriptor: int, name: str) -> None:
@@ -107,6 +138,13 @@ def _lock(descriptor: int, name: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+
+
+def replaced(name: str, path: Path) -> OutputError:
+    """Return the error that tells that somebody has removed what a run was writing."""
+    return OutputError(
+        f"cannot write {name}: somebody has removed {path}, into which it was written; run it again"
+    )
 
 
 def _in_the_way(path: Path, name: str) -> OutputError:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .beside import beside, open_locked, status
+from .beside import beside, descriptor_of, is_at, open_locked, status
 from .writer import telling
 
 __all__ = ["Journal", "open_journal"]
@@ -35,7 +35,7 @@ def open_journal(name: str) -> Journal | None:
     Raises:
         OutputError: another run writes the same result, or the journal cannot be written.
     """
-    if name == "-":
+    if name == "-" or descriptor_of(name) is not None:
         return None
     with telling(name):
         target = Path(os.path.realpath(name))
@@ -44,8 +44,7 @@ def open_journal(name: str) -> Journal | None:
             return None  # a pipe, a device
         if not target.name:
             return None  # the root: that it cannot be written is told when it is opened
-        is_left = beside(target, "partial").exists()
-        return Journal(name, beside(target, "journal"), is_left=is_left)
+        return Journal(name, beside(target, "journal"), beside(target, "partial"))
 
 
 class Journal:
@@ -54,21 +53,21 @@ class Journal:
     Args:
         name: Of the result.
         path: Where it is.
-        is_left: Whether what it tells of is there. If not, the result was renamed, or somebody
-            has removed it: then it tells nothing.
+        partial: Where that is of which it tells. When it is not there, the result was renamed,
+            or somebody has removed it: then it tells nothing.
 
     Attributes:
         asked: What the run before was asked; None where there was none.
         reached: How far that run came; None where it came nowhere.
     """
 
-    def __init__(self, name: str, path: Path, *, is_left: bool) -> None:
+    def __init__(self, name: str, path: Path, partial: Path) -> None:
         self.name = name
-        self._path = path
+        self._path, self._partial = path, partial
         self._size = 0  # of whole lines; what is behind them is written over
         with telling(name):
             self._descriptor = open_locked(path, name, os.O_APPEND)
-            entries = self._read() if is_left else []
+            entries = self._read() if partial.exists() else []
         self.asked: Entry | None = entries[0] if entries else None
         self.reached: Entry | None = entries[-1] if len(entries) > 1 else None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -79,8 +78,9 @@ class Journal:
 
     @property
     def is_of_use(self) -> bool:
-        """Whether a later run can go on."""
-        return self.reached is not None
+        """Whether a later run can go on: not if somebody has removed it, or what it tells of."""
+        is_there = is_at(self._descriptor, self._path) and self._partial.exists()
+        return is_there and self.reached is not None
 
     def begin(self, asked: Entry) -> None:
         """Forget the run before, and note what this one is asked."""
@@ -119,7 +119,8 @@ class Journal:
         self._writing.shutdown()
         if self._is_done or not self.is_of_use:
             with suppress(OSError):
-                self._path.unlink()
+                if is_at(self._descriptor, self._path):  # not another run's
+                    self._path.unlink()
         os.close(self._descriptor)
 
     def _read(self) -> list[Entry]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..types import Embedded
+from .beside import descriptor_of
 from .output import Content, Position
 from .pickle import PickleOutput
 from .standard_output import StandardOutput
@@ -28,7 +29,11 @@ class PickleFile:
     bytes_per_sentence = 50
 
     def __init__(self, name: str) -> None:
-        self._file = StandardOutput() if name == "-" else WholeFile(name, as_left=True)
+        self._file = (
+            StandardOutput()
+            if name == "-" or descriptor_of(name) == 1
+            else WholeFile(name, as_left=True)
+        )
         if self._file.is_terminal:
             with self._file:
                 raise UsageError(

@@ -22,12 +22,13 @@ def _room_for(name: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def check_room(name: str, needed: int) -> None:
+def check_room(name: str, needed: int, advice: str) -> None:
     """See beforehand whether the disk can hold a result.
 
     Args:
         name: Of the result.
-        needed: Bytes that are still to come.
+        needed: Bytes that are still to come, at most.
+        advice: What can be done to have fewer; perhaps nothing.
 
     Raises:
         OutputError: it cannot.
@@ -35,8 +36,8 @@ def check_room(name: str, needed: int) -> None:
     room = _room_for(name)
     if needed > room:
         raise OutputError(
-            f"cannot write {name}: it will take {bytes_of(needed)}, and the disk has room for "
-            f"{bytes_of(room)}; make room, give --dtype float16, or --no-disk-check to try"
+            f"cannot write {name}: it may take {bytes_of(needed)}, and the disk has room for "
+            f"{bytes_of(room)}; make room, {advice}or give --no-disk-check to try"
         )
 
 

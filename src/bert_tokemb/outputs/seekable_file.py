@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import OutputError
 from ..interruption import hold_signals
+from .beside import descriptor_of
 from .output import Position
 from .whole_file import WholeFile
 from .writer import failure, telling
@@ -35,7 +36,8 @@ class SeekableFile(WholeFile):
         with telling(name):
             path = Path(name)
             # The place of a directory is told as any other that cannot be written.
-            if path.exists() and not path.is_file() and not path.is_dir():
+            is_device = path.exists() and not path.is_file() and not path.is_dir()
+            if is_device or descriptor_of(name) is not None:
                 raise OutputError(
                     f"cannot write {name}: it is no regular file, and only .pkl can be sent into "
                     "another"

@@ -8,9 +8,10 @@ import sys
 from ..errors import OutputError
 from .writer import Writer, telling
 
-__all__ = ["StandardOutput"]
+__all__ = ["STDOUT", "StandardOutput"]
 
-_STDOUT, _STDERR = 1, 2
+STDOUT, _STDERR = 1, 2
+"""Descriptors."""
 
 
 class StandardOutput(Writer):
@@ -26,8 +27,8 @@ class StandardOutput(Writer):
         if sys.stdout is None:
             raise OutputError("cannot write standard output: it is closed")
         with telling("standard output"):
-            self._file = os.fdopen(os.dup(_STDOUT), "wb", buffering=0)
-            os.dup2(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _STDOUT)
+            self._file = os.fdopen(os.dup(STDOUT), "wb", buffering=0)
+            os.dup2(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), STDOUT)
         super().__init__("standard output", self._file.fileno())
 
     def __enter__(self) -> StandardOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .beside import beside, open_locked
+from .beside import beside, is_at, open_locked, replaced
 from .writer import telling
 
 __all__ = ["WholeDirectory"]
+
+_log = logging.getLogger(__name__)
 
 
 class WholeDirectory:
@@ -40,10 +43,14 @@ class WholeDirectory:
         self.name = name
         self.keep = False
         self._target = Path(os.path.realpath(name))
+        self._aside = beside(self._target, "older")
         self._is_ours = is_ours
         with telling(name):
             self._refuse_what_is_not_ours()
             self.path = beside(self._target, "partial")
+            # Where there is no newer one it may be of use; else it is no longer.
+            if self._target.exists() and not _is_removed(self._aside):
+                raise self._in_the_way()
             if self.path.is_file():  # what was left was of another format
                 self.path.unlink()
             self._descriptor = open_locked(self.path, name, directory=True)
@@ -57,7 +64,8 @@ class WholeDirectory:
                 with telling(self.name):
                     self._finish()
         finally:
-            if not self.keep:
+            # Not what another run has put there.
+            if not self.keep and is_at(self._descriptor, self.path):
                 shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._descriptor)
 
@@ -71,14 +79,29 @@ class WholeDirectory:
     def _finish(self) -> None:
         os.fsync(self._descriptor)
         self._refuse_what_is_not_ours()  # something may have come into it meanwhile
-        aside = beside(self._target, "older")
-        shutil.rmtree(aside, ignore_errors=True)
+        if not is_at(self._descriptor, self.path):
+            raise replaced(self.name, self.path)
+        if not _is_removed(self._aside):
+            raise self._in_the_way()
         with suppress(FileNotFoundError):
-            self._target.rename(aside)
+            self._target.rename(self._aside)
         self.path.rename(self._target)
         self.keep = False
-        shutil.rmtree(aside, ignore_errors=True)
         _sync(self._target.parent)
+        if not _is_removed(self._aside):
+            _log.warning("the older %s cannot be removed, it is %s now", self.name, self._aside)
+
+    def _in_the_way(self) -> OutputError:
+        return OutputError(f"cannot write {self.name}: {self._aside} cannot be removed, remove it")
+
+
+def _is_removed(directory: Path) -> bool:
+    """Remove an older result, or what else is there, if that can be."""
+    with suppress(OSError):
+        if not directory.is_symlink():
+            directory.chmod(0o700)  # it may have been protected
+    shutil.rmtree(directory, ignore_errors=True)
+    return not os.path.lexists(directory)
 
 
 def _sync(directory: Path) -> None:

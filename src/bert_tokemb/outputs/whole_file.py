@@ -9,7 +9,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from .beside import beside, open_locked, status
+from .beside import beside, descriptor_of, is_at, open_locked, replaced, status
 from .writer import Writer, telling
 
 __all__ = ["WholeFile"]
@@ -21,7 +21,8 @@ class WholeFile(Writer):
     The bytes go into ``.NAME.partial`` beside it and are put to disk and renamed at the end
     of the block. An older file stays until then, and for good when the block raises. A link is
     followed, and an older file's permissions are kept. What is no regular file (``/dev/null``,
-    a pipe) cannot be replaced and is written to directly.
+    a pipe) cannot be replaced and is written to directly, and so is what is open already
+    (``/dev/stdout``).
 
     Args:
         name: What it will be called.
@@ -42,7 +43,9 @@ class WholeFile(Writer):
         self.keep = False
         with telling(name):
             older = status(name)
-            if older is None or stat.S_ISREG(older.st_mode):
+            if (descriptor := descriptor_of(name)) is not None:
+                self._file = FileIO(os.dup(descriptor), "w")
+            elif older is None or stat.S_ISREG(older.st_mode):
                 self._partial = beside(self._target, "partial")
                 # What was left was of another format.
                 if self._partial.is_dir() and not self._partial.is_symlink():
@@ -51,7 +54,6 @@ class WholeFile(Writer):
                 if not as_left:
                     self._file.truncate(0)
             else:
-                # By its given name: a pipe behind /dev/fd has no other.
                 self._file = FileIO(name, "w")
         self._mode = older and stat.S_IMODE(older.st_mode)
         super().__init__(name, self._file.fileno())
@@ -94,6 +96,8 @@ class WholeFile(Writer):
                 if self._mode is not None:
                     os.fchmod(self._descriptor, self._mode)
                 os.fsync(self._descriptor)
+                if not is_at(self._descriptor, self._partial):
+                    raise replaced(self.name, self._partial)
                 # Locked until it has its name: who opens the partial one next gets one of its own.
                 self._partial.replace(self._target)
                 self._partial = None
@@ -101,7 +105,8 @@ class WholeFile(Writer):
 
     def _discard(self) -> None:
         with suppress(OSError):
-            self._file.close()
-        if self._partial and not self.keep:
-            with suppress(OSError):
+            # Not what another run has put there.
+            if self._partial and not self.keep and is_at(self._descriptor, self._partial):
                 self._partial.unlink()
+        with suppress(OSError):
+            self._file.close()
