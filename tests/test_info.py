@@ -71,6 +71,8 @@ class Program:
         Program(np.load, "harm"),
         Program(np.memmap, "harm", "f4", "w+", 0, (1,)),
         Program(np.array, [1.0]),
+        Program(np.ndarray, (1,)),
+        Program(np.ndarray, print),
         Program(bytes, 10**15),
         Program(bytearray, 10**15),
         np.array([Program(os.system, "touch harm")]),
@@ -117,6 +119,19 @@ def test_a_pickle_that_cannot_be_read() -> None:
 )
 def test_pickles_that_nobody_wrote(content: bytes) -> None:
     with pytest.raises(InputError, match="is no pickle, or damaged"):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\x80\x04]", "it ends too early"),
+        (b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".", "MemoryError"),
+    ],
+)
+def test_what_is_damaged_is_told(content: bytes, why: str) -> None:
+    """Whatever the errors of the standard library leave unsaid."""
+    with pytest.raises(InputError, match=f"is no pickle, or damaged: .*{why}"):
         read(content)
 
 

@@ -71,6 +71,19 @@ def test_on_a_terminal(shared_tiny: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("variable", ["NO_COLOR=1", "TERM=dumb"])
+def test_without_colours(variable: str, shared_tiny: Path, tmp_path: Path) -> None:
+    """For those who cannot see them, or do not want to."""
+    text = tmp_path / "text"
+    text.write_text("hello \u2603\n", encoding="utf-8")
+    master, slave = pty.openpty()
+    command = ["env", variable, *COMMAND, text, "--model", shared_tiny]
+    subprocess.run(command, stdout=slave, check=True)
+    os.close(slave)
+    assert os.read(master, 4096).decode() == "hello | [UNK]=\u2603\r\n"
+    os.close(master)
+
+
 @pytest.mark.parametrize(
     ("encoding", "shown"),
     [("latin-1", "\\u6771 | [UNK]=\xe4\n"), ("utf-8:strict", "\u6771 | [UNK]=\xe4\n")],

@@ -25,6 +25,7 @@ _DAMAGE = (
     MemoryError,
     OverflowError,
     RecursionError,
+    SyntaxError,
     TypeError,
     ValueError,
     tokenize.TokenError,  # of a header that NumPy takes for one of Python 2

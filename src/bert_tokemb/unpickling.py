@@ -65,6 +65,9 @@ _ADMITTED = b"".join(
 # remembered things as a file of eight bytes pleases to number.
 _Machine: Any = pickle._Unpickler
 
+# Stands for the class of arrays, of which NumPy's pickles tell to what makes one.
+_NDARRAY = object()
+
 # How much is read at a time.
 _CHUNK = 1 << 16
 
@@ -92,7 +95,9 @@ def read_arrays(file: io.BufferedIOBase, name: str, see: See[T]) -> Iterator[T]:
     except _Forbidden as error:
         raise InputError(f"{name} is no plain list of NumPy arrays: it asks for {error}") from error
     except _DAMAGE as error:
-        raise InputError(f"{name} is no pickle, or damaged: {error}") from error
+        kind = type(error).__name__
+        why = "it ends too early" if isinstance(error, EOFError) else str(error) or kind
+        raise InputError(f"{name} is no pickle, or damaged: {why}") from error
     if not isinstance(found, list) or not all(type(one) is _Array for one in found):
         raise InputError(f"{name} is no plain list of NumPy arrays but a {type(found).__name__}")
     if not all(one.told for one in found) or _distinct(found) != unpickler.seen:
@@ -169,7 +174,7 @@ class _Unpickler(_Machine):  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):
-            return _Array
+            return _NDARRAY
         if (module, name) == ("numpy", "dtype"):
             return _Dtype
         if module == "_codecs" and name == "encode":  # how old protocols write bytes

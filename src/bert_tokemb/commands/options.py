@@ -60,9 +60,12 @@ def show(lines: Iterable[str]) -> None:
         raise OutputError("cannot write standard output: it is closed")
     with telling_of_output():
         _show_all_text()
+    # https://no-color.org; by itself click drops colours where there is no terminal.
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    color = False if is_plain else None
     for line in lines:
         with telling_of_output():
-            click.echo(line)
+            click.echo(line, color=color)
     with telling_of_output():
         sys.stdout.flush()
 
