@@ -28,6 +28,13 @@ _log = logging.getLogger(__name__)
 # A model's vectors differ by less from run to run, and by more from another model's.
 _TOLERANCE = 1e-3
 
+# What is not to be read by people.
+_ANOTHER = {
+    "vectors": "the model gives other vectors",
+    "vocabulary": "the model has another vocabulary",
+    "weights": "the model has other weights",
+}
+
 
 @dataclass(slots=True)
 class Continuation:
@@ -164,9 +171,7 @@ def check_format(journal: Journal, kind: str) -> None:
 
 def _check(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [
-        f"{key} was {before.get(key)} and is {now.get(key)}"
-        if key != "vectors"
-        else "the model gives other vectors"
+        _ANOTHER.get(key) or f"{key} was {before.get(key)} and is {now.get(key)}"
         for key in {**before, **now}
         if not _is_same(before.get(key), now.get(key))
     ]

@@ -142,7 +142,7 @@ class LocalEncoder:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What was asked of the engine, its vocabulary, and some of its vectors."""
+        """What was asked of the engine, its vocabulary and weights, and some of its vectors."""
         engine = self._engine
         vocabulary = engine.model.vocabulary
         pieces = "\n".join(vocabulary.ids).encode()
@@ -156,6 +156,7 @@ class LocalEncoder:
             "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
             "do_lower_case": vocabulary.do_lower_case,
             "strip_accents": vocabulary.strip_accents,
+            "weights": engine.checksum,
             "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
         }
 

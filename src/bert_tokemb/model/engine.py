@@ -16,7 +16,7 @@ from ..errors import ModelError, UsageError
 from ..types import Budget, FloatArray
 from .cache import remembered
 from .graph import INPUTS, NOWHERE, OUTPUT, build_graph
-from .parameters import Parameter, parameters
+from .parameters import Parameter, checksum, parameters
 from .source import Model
 
 __all__ = ["Device", "Engine", "Precision"]
@@ -77,6 +77,8 @@ class Engine:
         values = dict(_parameters(model, max(self.layers) + 1, precision))
         if not positions:
             values["position_embeddings"] = np.zeros_like(values["position_embeddings"])
+        self.checksum = checksum(values)
+        """Of the weights, as far as they are computed with."""
         # Held, since the session reads them where they lie.
         self._held = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in values.items()

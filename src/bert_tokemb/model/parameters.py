@@ -15,7 +15,9 @@ the intermediate layer. Sums of kernels and biases are made in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +26,13 @@ from ..errors import ModelError
 from ..types import FloatArray
 from .weights import Weights
 
-__all__ = ["Parameter", "parameters", "quantize"]
+__all__ = ["Parameter", "checksum", "parameters", "quantize"]
 
 Parameter = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.int8]
 _Vector = npt.NDArray[np.float64]
+
+# What sums go into: their last bits may be others on another machine.
+_SUMS = (".beta", ".bias", ".passing")
 
 
 def parameters(
@@ -64,6 +69,20 @@ def quantize(
     largest = np.maximum(kernel.max(axis=0), -kernel.min(axis=0))
     scale = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
     return np.rint(kernel / scale).astype(np.int8, order="C"), scale
+
+
+def checksum(made: Mapping[str, Parameter]) -> str:
+    """Return by what parameters are known again, on any machine: all but a few vectors of sums.
+
+    It tells apart what is another by accident. A cryptographic hash of BERT-base would take
+    longer than all else that is done before the first sentence.
+    """
+    told = [
+        f"{name} {zlib.crc32(values.data):08x}"
+        for name, values in sorted(made.items())
+        if not name.endswith(_SUMS)
+    ]
+    return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
 
 
 def _in_range(values: FloatArray, origin: str) -> npt.NDArray[np.float32]:
