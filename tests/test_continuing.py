@@ -44,7 +44,7 @@ def note(*arguments, note=Continuation.note):
 Continuation.note = note
 """
 
-CONTINUING = re.compile(r"bert-tokemb: continuing at sentence ([\d,]+)\n")
+CONTINUING = re.compile(r"bert-tokemb: continuing at sentence (\d+)\n")
 TAKEN_OVER = re.compile(r"; ([\d,]+) sentences? taken over")
 
 
@@ -165,7 +165,7 @@ def test_killed_at_any_moment(
     begun = engine_run.reached
     code, told = engine_run()
     assert code == 0, told
-    assert CONTINUING.search(told).group(1) == f"{begun + 1:,}"
+    assert int(CONTINUING.search(told).group(1)) == begun + 1
     assert TAKEN_OVER.search(told).group(1) == f"{begun:,}"
     assert content(engine_run.output) == undisturbed(name)
     assert not engine_run.leftovers
@@ -318,7 +318,7 @@ def test_a_server_that_went_away(tmp_path: Path) -> None:
     with StandIn(width=64) as server:
         code, told = run("--server", server.address)
     assert code == 0, told
-    assert CONTINUING.search(told).group(1) == f"{reached + 1:,}"
+    assert int(CONTINUING.search(told).group(1)) == reached + 1
     asked = [text for batch in server.requests[1:] for text in batch]
     assert sorted(asked) == sorted(lines[reached:])
     arrays = load(run.output)
@@ -468,7 +468,7 @@ def test_what_was_left_is_damaged(
     code, told = engine_run()
     assert code == 0, told
     assert bool(CONTINUING.match(told)) == (damage == "cut")
-    assert damage != "cut" or int(CONTINUING.match(told).group(1).replace(",", "")) > 2001
+    assert damage != "cut" or int(CONTINUING.match(told).group(1)) > 2001
     begun_anew = "bert-tokemb: beginning anew: what an interrupted run has left is not whole\n"
     assert told.startswith(begun_anew) == ("shorter" in damage)
     assert content(engine_run.output) == undisturbed("out.pkl")

@@ -90,7 +90,7 @@ def run(
             )
             before = replace(tally.counts)
             if before.lines:
-                tell(f"bert-tokemb: continuing at sentence {before.sentences + 1:,}")
+                tell(f"bert-tokemb: continuing at sentence {before.sentences + 1}")
             room = _Room(asked, output, encoder.width, dtype, is_begun=before.lines > 0)
             room.check(size)
             with Progress(size.words if size else None, quiet=asked.quiet) as progress:
