@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import resource
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +86,7 @@ def test_arrays_of_another_layout(tmp_path: Path) -> None:
             output.write(Embedded(line, ["a"] * len(array), array))
     text = bert_tokemb.open(tmp_path / "out.npyd")
     np.testing.assert_array_equal(text.vectors, np.concatenate(arrays))
-    files = (tmp_path / "out.npyd").glob("*.npy")
+    files = (tmp_path / "out.npyd").iterdir()
     assert output.size == sum(path.stat().st_size for path in files)
 
 
@@ -271,6 +274,37 @@ def test_an_older_one_that_nobody_may_change(tmp_path: Path) -> None:
     write(path, some_arrays(n=4))
     assert len(bert_tokemb.open(path)) == 4
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+    assert path.stat().st_mode & 0o777 == 0o500
+
+
+def test_the_new_one_cannot_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the older one has it again."""
+    path = tmp_path / "out.npyd"
+    write(path, some_arrays(n=3))
+
+    def rename(self: Path, target: Path, rename: Callable[..., Path] = Path.rename) -> Path:
+        if self.name == ".out.npyd.partial":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write(path, some_arrays(n=4))
+    assert len(bert_tokemb.open(path)) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npyd"]
+
+
+def test_file_systems_that_cannot_sync_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path / "out.npyd", some_arrays(n=3))
+    assert len(bert_tokemb.open(tmp_path / "out.npyd")) == 3
 
 
 def test_an_older_one_that_stays(
@@ -393,7 +427,7 @@ def test_numbers_too_large_for_half_the_size(
     assert done.returncode == 1
     assert done.stderr == (
         "bert-tokemb: error: line 2: a number is too large for float16, which ends at 65,504: "
-        "give --dtype float32, which holds it\n"
+        "give --dtype float32, which holds it, and --restart\n"
     )
     assert not (tmp_path / name).exists()
     assert run(*command, "float32", cwd=tmp_path).returncode == 0

@@ -140,7 +140,7 @@ def test_it_appears_when_it_is_complete(tmp_path: Path) -> None:
         file.write(memoryview(bytes(100_000)))
         file.write(b"er")
         assert path.read_bytes() == b"older"
-        assert names(tmp_path) == {"file", ".file.partial"}
+        assert names(tmp_path) == {"file", ".file.new"}
     assert path.read_bytes() == b"new" + bytes(100_000) + b"er"
     assert file.size == 100_005
     assert names(tmp_path) == {"file"}
@@ -208,7 +208,7 @@ def test_two_write_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [None, b"another's"])
 def test_somebody_has_removed_what_was_written(other: bytes | None, tmp_path: Path) -> None:
     """Then there is no result; and what another run has put there stays."""
-    partial = tmp_path / ".file.partial"
+    partial = tmp_path / ".file.new"
     (tmp_path / "file").write_bytes(b"older")
     message = f"cannot write .*file: somebody has removed {partial}, into which it was written"
     with (  # noqa: PT012
@@ -224,7 +224,7 @@ def test_somebody_has_removed_what_was_written(other: bytes | None, tmp_path: Pa
 
 
 def test_what_was_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / ".file.partial").write_bytes(b"x" * 100)
+    (tmp_path / ".file.new").write_bytes(b"x" * 100)
     with WholeFile(str(tmp_path / "file")) as file:
         file.write(b"y")
     assert (tmp_path / "file").read_bytes() == b"y"
@@ -252,11 +252,11 @@ def test_one_is_opened_when_another_takes_its_name(
 
 
 def test_what_stands_in_the_way(tmp_path: Path) -> None:
-    hidden = tmp_path / ".file.partial"
+    hidden = tmp_path / ".file.new"
     for make in (lambda: hidden.symlink_to(tmp_path), lambda: hidden.symlink_to("text"),
                  lambda: os.mkfifo(hidden)):  # fmt: skip
         make()
-        with pytest.raises(OutputError, match=r"\.file\.partial is not what a run leaves there"):
+        with pytest.raises(OutputError, match=r"\.file\.new is not what a run leaves there"):
             WholeFile(str(tmp_path / "file"))
         hidden.unlink()
 

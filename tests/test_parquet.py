@@ -24,7 +24,7 @@ from support.memory import run_and_measure
 from support.standin import StandIn
 
 TEXT = "Hello World !\n\nGr\u00fc\u00dfe aus \u6771\u4eac\nhank\n"
-ABOUT = {"strategy": "avg", "vocabulary": "0f"}
+ABOUT = {"strategy": "avg"}
 LINES = [line.split() for line in TEXT.splitlines()]
 
 

@@ -31,6 +31,7 @@ LEVELS = [
     {"outputs.formats", "results"},
     {"outputs.pickle_file", "outputs.npyd", "outputs.hdf5", "outputs.parquet"},
     {"outputs.pickle", "outputs.whole_directory", "outputs.standard_output", "outputs.journal"},
+    {"outputs.begins_anew"},
     {"outputs.seekable_file"},
     {"outputs.output", "outputs.room", "outputs.whole_file"},
     {"encoders.serving", "encoders.local"},

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from ..errors import OutputError
 
-__all__ = ["beside", "descriptor_of", "is_at", "names_of", "open_locked", "replaced", "status"]
+__all__ = [
+    "beside",
+    "descriptor_of",
+    "is_at",
+    "names_of",
+    "open_locked",
+    "replaced",
+    "status",
+    "sync_directory",
+]
 
 # A name may have 255 bytes in most file systems.
 _LONGEST_NAME = 255
@@ -21,7 +30,7 @@ _DIGEST_SIZE = 8
 # More than the system follows.
 _MOST_LINKS = 64
 
-_KINDS = ("partial", "journal", "older")
+_KINDS = ("partial", "journal", "older", "new")
 
 # A file system without locks: then nobody is told.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -138,6 +147,16 @@ def _lock(descriptor: int, name: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Put on disk which names are in a directory, where a file system can do that."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replaced(name: str, path: Path) -> OutputError:

@@ -27,14 +27,21 @@ _ALSO = {"hdf5": "h5"}
 
 _DEFAULT = "pkl"
 
+_COMPRESSED = ("gz", "bz2", "xz", "zst")
+
 
 def format_of(name: str, kind: str | None = None) -> str:
     """Return the format of a result: the one that is asked for or that its name ends in, or pkl.
 
     Raises:
-        UsageError: standard output cannot take that format.
+        UsageError: standard output cannot take that format, or the name asks for a compressed one.
     """
-    ending = Path(name).suffix[1:]
+    ending = Path(name).suffix[1:].lower()
+    if kind is None and ending in _COMPRESSED:
+        raise UsageError(
+            f"--output {name}: results are not compressed; name it otherwise, or give --output - "
+            "and send it into a compressor"
+        )
     ending = _ALSO.get(ending, ending)
     kind = kind or (ending if ending in FORMATS else _DEFAULT)
     if name == "-" and kind != _DEFAULT:

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from ..errors import InputError, OutputError, TokembError
 from ..packages import importing
 from ..types import Embedded
+from .begins_anew import BeginsAnew
 from .output import Content, Position
-from .seekable_file import BeginsAnew, SeekableFile
+from .seekable_file import SeekableFile
 
 __all__ = ["Hdf5Output", "Hdf5Reader", "Hdf5Shape"]
 
@@ -110,16 +111,11 @@ class Hdf5Output(BeginsAnew):
                     "split the text, or choose another format"
                 )
 
-    def __enter__(self) -> Hdf5Output:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._closing.__exit__(kind, *rest)
-            return
-        with self._closing, self._file.lent():
+    def _finish(self) -> None:
+        with self._file.lent():
             text = self._h5py.special_dtype(vlen=str)
             self._hdf5.create_dataset(_INDEX, (1,), text)[0] = b"{" + self._index + b"}"
+            self._hdf5.close()
 
     def _close(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if kind is not None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .beside import beside, descriptor_of, is_at, open_locked, status
+from ..interruption import Interrupted
+from .beside import beside, descriptor_of, is_at, open_locked, status, sync_directory
 from .writer import telling
 
 __all__ = ["Journal", "open_journal"]
@@ -67,9 +68,7 @@ class Journal:
         self._size = 0  # of whole lines; what is behind them is written over
         with telling(name):
             self._descriptor = open_locked(path, name, os.O_APPEND)
-            entries = self._read() if partial.exists() else []
-        self.asked: Entry | None = entries[0] if entries else None
-        self.reached: Entry | None = entries[-1] if len(entries) > 1 else None
+            self.asked, self.reached = self._read() if partial.exists() else (None, None)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._under_way: Future[None] | None = None
         # At most one; taken and put by two threads.
@@ -88,6 +87,10 @@ class Journal:
         with telling(self.name):
             self._size = 0
             self._append(asked)
+            # Before anything is written: or, should the machine fail, what is left of this run
+            # might be taken for that of the run before.
+            os.fsync(self._descriptor)
+            sync_directory(self._path.parent)
 
     def note(self, reached: Entry, sync: Callable[[], None]) -> None:
         """Note how far the run came.
@@ -123,21 +126,30 @@ class Journal:
                     self._path.unlink()
         os.close(self._descriptor)
 
-    def _read(self) -> list[Entry]:
-        entries: list[Entry] = []
-        for line in self._path.read_bytes().splitlines(keepends=True):
-            digest, _, entry = line.partition(b" ")
-            if digest != _digest(entry[:-1]):
-                break
-            entries.append(json.loads(entry))
-            self._size += len(line)
-        return entries
+    def _read(self) -> tuple[Entry | None, Entry | None]:
+        """Return the first entry, and the last of those behind it."""
+        first = last = None
+        with self._path.open("rb") as lines:
+            for line in lines:
+                digest, _, entry = line.partition(b" ")
+                if digest != _digest(entry[:-1]):
+                    break
+                first, last = first or entry, entry if first else None
+                self._size += len(line)
+        return (
+            json.loads(first) if first else None,
+            json.loads(last) if last else None,
+        )
 
     def _write(self) -> None:
         # What cannot be noted, on a full disk say, was not reached.
         with suppress(OSError, OutputError, IndexError):
             reached, sync = self._last.pop()
-            sync()
+            try:
+                sync()
+            except Interrupted:  # by a signal, which comes once: there is still time for it
+                self._last.append((reached, sync))
+                raise
             self._append(reached)
             self.reached = reached
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import Embedded
-from .output import Content, Position
+from .output import Content, FinishedAtEnd, Position
 from .whole_directory import WholeDirectory
 from .writer import Writer, telling
 
@@ -35,7 +35,7 @@ _HEADER = 128
 """Bytes, whatever the shape: it is known at the end only."""
 
 
-class NpydOutput:
+class NpydOutput(FinishedAtEnd):
     """Writes a directory; use it as a context manager.
 
     Raises:
@@ -46,7 +46,7 @@ class NpydOutput:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._words = self._sentences = 0
+        self._words = self._sentences = self._meta_size = 0
         with ExitStack() as closing:
             self._directory = closing.enter_context(WholeDirectory(name, _may_be_replaced))
             self._vectors = _NpyFile(name, self._directory.path / VECTORS)
@@ -58,7 +58,12 @@ class NpydOutput:
     @property
     def size(self) -> int:
         """Bytes written so far."""
-        return self._vectors.size + self._offsets.size
+        return self._vectors.size + self._offsets.size + self._meta_size
+
+    @property
+    def left(self) -> int:
+        """Bytes that an interrupted run has left."""
+        return self._vectors.left + self._offsets.left
 
     @property
     def is_file(self) -> bool:
@@ -106,23 +111,16 @@ class NpydOutput:
         self._sentences += 1
         self._offsets.append(np.array([self._words], np.int64))
 
-    def __enter__(self) -> NpydOutput:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._closing.__exit__(kind, *rest)
-            return
-        with self._closing:
-            self._vectors.end()
-            self._offsets.end()
-            self._write_meta()
+    def _finish(self) -> None:
+        self._vectors.end()
+        self._offsets.end()
+        self._write_meta()
 
     def _write_meta(self) -> None:
         counted = {"sentences": self._sentences, "words": self._words}
         meta = {**self._content.meta(FORMAT), **counted}
         with telling(self.name), (self._directory.path / META).open("w", encoding="utf-8") as file:
-            json.dump(meta, file, indent=1)
+            self._meta_size = file.write(json.dumps(meta, indent=1))  # it is ASCII
             file.flush()
             os.fsync(file.fileno())
 
@@ -147,6 +145,11 @@ class _NpyFile(Writer):
             self._file = FileIO(os.open(path, flags, 0o666), "r+")
         super().__init__(name, self._file.fileno())
         self._rows = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that are in it, whoever wrote them."""
+        return os.fstat(self._descriptor).st_size
 
     def begin(self, dtype: np.dtype[Any], row: tuple[int, ...], rows: int) -> bool:
         """Learn of what type it is, how wide each row, and behind how many of them to go on.

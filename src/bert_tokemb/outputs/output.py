@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..types import Embedded
 
-__all__ = ["Content", "Output", "Position"]
+__all__ = ["Content", "FinishedAtEnd", "Output", "Position"]
 
 Position: TypeAlias = Mapping[str, int]
 """How far an output was written, in numbers that each format chooses."""
@@ -54,6 +56,10 @@ class Output(Protocol):
         """Bytes written so far."""
 
     @property
+    def left(self) -> int:
+        """Bytes that an interrupted run has left, and whose room is used again."""
+
+    @property
     def bytes_per_sentence(self) -> int:
         """What a sentence takes besides its rows, about."""
 
@@ -82,6 +88,12 @@ class Output(Protocol):
     def position(self) -> Position:
         """Write what was gathered, and tell how far that is."""
 
+    def finish(self) -> None:
+        """Write what belongs behind the last sentence.
+
+        It may take its time, and be interrupted. Without it, that is done at the end of the block.
+        """
+
     def sync(self) -> None:
         """Put on disk what was written; may be called in another thread."""
 
@@ -91,3 +103,32 @@ class Output(Protocol):
     def __enter__(self) -> Output: ...
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+
+Own = TypeVar("Own", bound="FinishedAtEnd")
+
+
+class FinishedAtEnd(ABC):
+    """How an output ends its block; ``_closing`` has what is to be closed, and then named."""
+
+    _closing: ExitStack
+    _is_finished = False
+
+    def finish(self) -> None:
+        """Write what belongs behind the last sentence, once."""
+        if not self._is_finished:
+            self._finish()
+            self._is_finished = True
+
+    @abstractmethod
+    def _finish(self) -> None: ...
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self._closing.__exit__(kind, *rest)
+            return
+        with self._closing:
+            self.finish()

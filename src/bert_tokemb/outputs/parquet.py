@@ -18,8 +18,9 @@ import numpy.typing as npt
 from ..errors import InputError, OutputError, TokembError
 from ..packages import importing
 from ..types import Embedded, FloatArray
+from .begins_anew import BeginsAnew
 from .output import Content, Position
-from .seekable_file import BeginsAnew, SeekableFile
+from .seekable_file import SeekableFile
 
 __all__ = ["ParquetOutput", "ParquetReader"]
 
@@ -105,15 +106,10 @@ class ParquetOutput(BeginsAnew):
             self._write_group()
         self._group.append(one)
 
-    def __enter__(self) -> ParquetOutput:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._closing.__exit__(kind, *rest)
-            return
-        with self._closing:
-            self._write_group()
+    def _finish(self) -> None:
+        self._write_group()
+        with self._file.lent():
+            self._writer.close()
 
     def _write_group(self) -> None:
         group, self._group = self._group, _RowGroup()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import ExitStack
 
 from ..errors import UsageError
 from ..types import Embedded
 from .beside import descriptor_of
-from .output import Content, Position
+from .output import Content, FinishedAtEnd, Position
 from .pickle import PickleOutput
-from .standard_output import StandardOutput
+from .standard_output import STDOUT, StandardOutput
 from .whole_file import WholeFile
 
 __all__ = ["PickleFile"]
 
 
-class PickleFile:
+class PickleFile(FinishedAtEnd):
     """A plain list of arrays, pickled; see :mod:`bert_tokemb.outputs.pickle`.
 
     Args:
@@ -29,22 +29,26 @@ class PickleFile:
     bytes_per_sentence = 50
 
     def __init__(self, name: str) -> None:
-        self._file = (
-            StandardOutput()
-            if name == "-" or descriptor_of(name) == 1
-            else WholeFile(name, as_left=True)
-        )
-        if self._file.is_terminal:
-            with self._file:
+        is_stdout = name == "-" or descriptor_of(name) == STDOUT
+        self._file = StandardOutput() if is_stdout else WholeFile(name, "partial", as_left=True)
+        self.name = self._file.name
+        with ExitStack() as closing:
+            closing.enter_context(self._file)
+            if self._file.is_terminal:
                 raise UsageError(
                     f"--output {name} is a terminal: give a file, or send it into a pipe"
                 )
-        self.name = self._file.name
+            self._closing = closing.pop_all()
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self._file.size
+
+    @property
+    def left(self) -> int:
+        """Bytes that an interrupted run has left."""
+        return self._file.left if isinstance(self._file, WholeFile) else 0
 
     @property
     def is_file(self) -> bool:
@@ -83,12 +87,6 @@ class PickleFile:
         """Append a sentence's array."""
         self._output.write(one.array)
 
-    def __enter__(self) -> PickleFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._file.__exit__(kind, *rest)
-            return
-        with self._file:
-            self._output.end()
+    def _finish(self) -> None:
+        self._output.end()
+        self._file.flush()

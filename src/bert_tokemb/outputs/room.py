@@ -27,7 +27,7 @@ def check_room(name: str, needed: int, advice: str) -> None:
 
     Args:
         name: Of the result.
-        needed: Bytes that are still to come, at most.
+        needed: Bytes that are still to come, about.
         advice: What can be done to have fewer; perhaps nothing.
 
     Raises:

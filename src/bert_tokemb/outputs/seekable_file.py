@@ -11,11 +11,10 @@ from typing import Any
 from ..errors import OutputError
 from ..interruption import hold_signals
 from .beside import descriptor_of
-from .output import Position
 from .whole_file import WholeFile
 from .writer import failure, telling
 
-__all__ = ["BeginsAnew", "SeekableFile"]
+__all__ = ["SeekableFile"]
 
 
 class SeekableFile(WholeFile):
@@ -38,11 +37,11 @@ class SeekableFile(WholeFile):
             # The place of a directory is told as any other that cannot be written.
             is_device = path.exists() and not path.is_file() and not path.is_dir()
             if is_device or descriptor_of(name) is not None:
+                what = "is no regular file" if is_device else "is open already"
                 raise OutputError(
-                    f"cannot write {name}: it is no regular file, and only .pkl can be sent into "
-                    "another"
+                    f"cannot write {name}: it {what}, and only .pkl can be sent into such"
                 )
-        super().__init__(name)
+        super().__init__(name, "partial")
         self._position = 0
         self._failure: OSError | None = None
         self._dropping = False
@@ -114,27 +113,3 @@ class SeekableFile(WholeFile):
             yield
         except OSError as error:
             self._failure = self._failure or error
-
-
-class BeginsAnew:
-    """What a format has that is a file, and with which nobody can go on when it is incomplete."""
-
-    is_file = True
-    can_go_on = False
-    _file: SeekableFile
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.size
-
-    def position(self) -> Position:
-        """Return nothing, for that reason."""
-        return {}
-
-    def sync(self) -> None:
-        """Put on disk what was written."""
-        self._file.sync()
-
-    def keep(self, kept: bool) -> None:
-        """Keep nothing, for that reason."""

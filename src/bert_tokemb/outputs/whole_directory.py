@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .beside import beside, is_at, open_locked, replaced
+from .beside import beside, is_at, open_locked, replaced, status, sync_directory
 from .writer import telling
 
 __all__ = ["WholeDirectory"]
@@ -49,8 +50,8 @@ class WholeDirectory:
             self._refuse_what_is_not_ours()
             self.path = beside(self._target, "partial")
             # Where there is no newer one it may be of use; else it is no longer.
-            if self._target.exists() and not _is_removed(self._aside):
-                raise self._in_the_way()
+            if self._target.exists():
+                self._remove_older()
             if self.path.is_file():  # what was left was of another format
                 self.path.unlink()
             self._descriptor = open_locked(self.path, name, directory=True)
@@ -77,36 +78,38 @@ class WholeDirectory:
             )
 
     def _finish(self) -> None:
-        os.fsync(self._descriptor)
+        sync_directory(self.path)
         self._refuse_what_is_not_ours()  # something may have come into it meanwhile
         if not is_at(self._descriptor, self.path):
             raise replaced(self.name, self.path)
-        if not _is_removed(self._aside):
-            raise self._in_the_way()
-        with suppress(FileNotFoundError):
+        self._remove_older()
+        if older := status(str(self._target)):
+            os.fchmod(self._descriptor, stat.S_IMODE(older.st_mode))
             self._target.rename(self._aside)
-        self.path.rename(self._target)
+        try:
+            self.path.rename(self._target)
+        except OSError:
+            if older:
+                self._aside.rename(self._target)
+            raise
         self.keep = False
-        _sync(self._target.parent)
-        if not _is_removed(self._aside):
+        sync_directory(self._target.parent)
+        try:
+            self._remove_older()
+        except OutputError:
             _log.warning("the older %s cannot be removed, it is %s now", self.name, self._aside)
 
-    def _in_the_way(self) -> OutputError:
-        return OutputError(f"cannot write {self.name}: {self._aside} cannot be removed, remove it")
+    def _remove_older(self) -> None:
+        """Remove what was moved aside.
 
-
-def _is_removed(directory: Path) -> bool:
-    """Remove an older result, or what else is there, if that can be."""
-    with suppress(OSError):
-        if not directory.is_symlink():
-            directory.chmod(0o700)  # it may have been protected
-    shutil.rmtree(directory, ignore_errors=True)
-    return not os.path.lexists(directory)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        Raises:
+            OutputError: something of that name stays.
+        """
+        with suppress(OSError):
+            if not self._aside.is_symlink() and self._is_ours(self._aside):
+                self._aside.chmod(0o700)  # it may have been protected
+                shutil.rmtree(self._aside, ignore_errors=True)
+        if os.path.lexists(self._aside):
+            raise OutputError(
+                f"cannot write {self.name}: {self._aside} cannot be removed, remove it"
+            )

@@ -8,8 +8,17 @@ import stat
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from typing import Literal
 
-from .beside import beside, descriptor_of, is_at, open_locked, replaced, status
+from .beside import (
+    beside,
+    descriptor_of,
+    is_at,
+    open_locked,
+    replaced,
+    status,
+    sync_directory,
+)
 from .writer import Writer, telling
 
 __all__ = ["WholeFile"]
@@ -18,26 +27,30 @@ __all__ = ["WholeFile"]
 class WholeFile(Writer):
     """A binary file that takes its name only when it is complete; a context manager.
 
-    The bytes go into ``.NAME.partial`` beside it and are put to disk and renamed at the end
-    of the block. An older file stays until then, and for good when the block raises. A link is
+    The bytes go into a hidden file beside it and are put to disk and renamed at the end of
+    the block. An older file stays until then, and for good when the block raises. A link is
     followed, and an older file's permissions are kept. What is no regular file (``/dev/null``,
     a pipe) cannot be replaced and is written to directly, and so is what is open already
     (``/dev/stdout``).
 
     Args:
         name: What it will be called.
-        as_left: Whether ``.NAME.partial`` is opened as it was left by others; :meth:`go_to`
-            says how much of it is meant.
+        kind: Of the hidden file: ``partial`` for a result, ``.NAME.partial``, whose journal is
+            locked; else ``new``, so that neither is taken for the other.
+        as_left: Whether it is opened as it was left by others; :meth:`go_to` says how much of
+            it is meant.
 
     Attributes:
-        keep: Whether ``.NAME.partial`` stays when the block raises.
+        keep: Whether it stays when the block raises.
 
     Raises:
         OutputError: it cannot be written, whatever the reason that the system gives, or another
             run is writing it.
     """
 
-    def __init__(self, name: str, *, as_left: bool = False) -> None:
+    def __init__(
+        self, name: str, kind: Literal["partial", "new"] = "new", *, as_left: bool = False
+    ) -> None:
         self._target = Path(os.path.realpath(name))
         self._partial: Path | None = None
         self.keep = False
@@ -46,22 +59,29 @@ class WholeFile(Writer):
             if (descriptor := descriptor_of(name)) is not None:
                 self._file = FileIO(os.dup(descriptor), "w")
             elif older is None or stat.S_ISREG(older.st_mode):
-                self._partial = beside(self._target, "partial")
-                # What was left was of another format.
-                if self._partial.is_dir() and not self._partial.is_symlink():
-                    shutil.rmtree(self._partial)
+                self._partial = beside(self._target, kind)
+                if kind == "partial" and self._partial.is_dir() and not self._partial.is_symlink():
+                    shutil.rmtree(self._partial)  # what was left was of another format
                 self._file = FileIO(open_locked(self._partial, name), "r+")
                 if not as_left:
                     self._file.truncate(0)
             else:
                 self._file = FileIO(name, "w")
         self._mode = older and stat.S_IMODE(older.st_mode)
+        if self._partial and self._mode is not None:
+            with telling(name):  # what is private stays so, and can be gone on with
+                os.fchmod(self._file.fileno(), self._mode | stat.S_IRUSR | stat.S_IWUSR)
         super().__init__(name, self._file.fileno())
 
     @property
     def is_regular(self) -> bool:
         """Whether it is renamed at the end; else it is written to directly."""
         return self._partial is not None
+
+    @property
+    def left(self) -> int:
+        """Bytes that are in it, whoever wrote them."""
+        return os.fstat(self._descriptor).st_size if self._partial else 0
 
     def go_to(self, size: int) -> bool:
         """Forget what is behind the first bytes; False when there are not as many."""
@@ -102,6 +122,7 @@ class WholeFile(Writer):
                 self._partial.replace(self._target)
                 self._partial = None
                 self._file.close()
+                sync_directory(self._target.parent)
 
     def _discard(self) -> None:
         with suppress(OSError):
