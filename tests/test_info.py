@@ -125,13 +125,14 @@ def test_pickles_that_nobody_wrote(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"\x80\x04]", "it ends too early"),
-        (b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".", "MemoryError"),
+        (b"\x80\x04]", ": it ends too early$"),
+        (b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".", "$"),
+        (b"I" + b"9" * 100_000 + b"\n.", "$"),
     ],
 )
 def test_what_is_damaged_is_told(content: bytes, why: str) -> None:
     """Whatever the errors of the standard library leave unsaid."""
-    with pytest.raises(InputError, match=f"is no pickle, or damaged: .*{why}"):
+    with pytest.raises(InputError, match=f"it is no pickle, or damaged{why}"):
         read(content)
 
 

@@ -106,6 +106,7 @@ def test_arrays_with_the_same_small_content(protocol: int, tmp_path: Path) -> No
     assert inspect(str(path)).blank == 502
 
 
+WITH_SHAPE = b"(K\x01J%bK%b\x86" + DTYPE + b"\x89C\x00tb"
 FILLED = b"(K\x01K\x00K\x03\x86" + DTYPE + b"\x89C\x00tb"
 
 
@@ -113,8 +114,13 @@ FILLED = b"(K\x01K\x00K\x03\x86" + DTYPE + b"\x89C\x00tb"
     ("content", "message"),
     [
         (b"](" + EMPTY + FILLED + b"e.", None),
-        (b"](" + EMPTY + b"e.", "others than in it are made"),  # never filled
-        (EMPTY + FILLED + b"0].", "others than in it are made"),  # and dropped
+        (b"](" + EMPTY + b"e.", "it holds something else"),  # never filled
+        (EMPTY + FILLED + b"0].", "it makes others besides"),  # and dropped
+        (EMPTY + FILLED + b".", "of NumPy arrays but one array"),
+        (b"](" + EMPTY + FILLED + b"e.].", "holds more than one list"),
+        (b"](" + EMPTY + FILLED + b"e.x", "holds more than one list, or is damaged"),
+        (b"](" + EMPTY + WITH_SHAPE % (b"\xff" * 4, b"\x03") + b"e.", "an array of less than"),
+        (b"](" + EMPTY + WITH_SHAPE % (b"\x09\0\0\0", b"\x00") + b"e.", "holds no word vectors"),
         (b"](" + EMPTY + FILLED * 2 + b"e.", "it asks for an array that changes"),
     ],
 )

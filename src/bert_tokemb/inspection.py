@@ -24,8 +24,6 @@ from .wording import bytes_of, visible
 
 __all__ = ["Inspection", "inspect"]
 
-# By what it is known again; nothing for people.
-_FOR_PROGRAMS = ("vocabulary",)
 # What a file begins with, or else how its name ends.
 _READERS: tuple[tuple[bytes, tuple[str, ...], str, type[Hdf5Reader | ParquetReader]], ...] = (
     (b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5"), "an HDF5 file", Hdf5Reader),
@@ -81,7 +79,7 @@ class Inspection:
             InputError: it is no array of floats, one row for each word.
         """
         self._arrays += 1
-        if array.ndim != 2 or array.dtype.kind != "f":
+        if array.ndim != 2 or array.dtype.kind != "f" or (len(array) and not array.shape[1]):
             raise InputError(
                 f"{self.name} holds no word vectors: its array {self._arrays} is of "
                 f"{array.dtype}, {array.shape}"
@@ -201,8 +199,4 @@ def _inspect_file(inspection: Inspection, reader: Hdf5Reader | ParquetReader) ->
 def _told(about: Any) -> dict[str, str]:
     """Return what a result tells of how it was made, for people to read, whoever wrote it."""
     told = about if isinstance(about, dict) else {}
-    return {
-        visible(name): visible(str(value))
-        for name, value in told.items()
-        if name not in _FOR_PROGRAMS
-    }
+    return {visible(name): visible(str(value)) for name, value in told.items()}

@@ -90,18 +90,24 @@ def read_arrays(file: io.BufferedIOBase, name: str, see: See[T]) -> Iterator[T]:
     unpickler = _Unpickler(file, see)
     try:
         found = unpickler.load()
+        if unpickler.is_more_to_come():
+            raise InputError(
+                f"{name} holds more than one list, or is damaged: something follows the first"
+            )
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
     except _Forbidden as error:
         raise InputError(f"{name} is no plain list of NumPy arrays: it asks for {error}") from error
     except _DAMAGE as error:
-        kind = type(error).__name__
-        why = "it ends too early" if isinstance(error, EOFError) else str(error) or kind
-        raise InputError(f"{name} is no pickle, or damaged: {why}") from error
-    if not isinstance(found, list) or not all(type(one) is _Array for one in found):
-        raise InputError(f"{name} is no plain list of NumPy arrays but a {type(found).__name__}")
-    if not all(one.told for one in found) or _distinct(found) != unpickler.seen:
-        raise InputError(f"{name} is no plain list of NumPy arrays: others than in it are made")
+        why = ": it ends too early" if isinstance(error, EOFError) else ""
+        raise InputError(f"{name} is no pickle, or damaged{why}") from error
+    if not isinstance(found, list):
+        what = "one array" if isinstance(found, _Array) else f"a {type(found).__name__}"
+        raise InputError(f"{name} is no plain list of NumPy arrays but {what}")
+    if not all(isinstance(one, _Array) and one.told for one in found):
+        raise InputError(f"{name} is no plain list of NumPy arrays: it holds something else")
+    if _distinct(found) != unpickler.seen:
+        raise InputError(f"{name} is no plain list of NumPy arrays: it makes others besides")
     return (one.told[0] for one in found)
 
 
@@ -153,6 +159,8 @@ class _Array:
             raise _Forbidden("an array of something else than numbers")
         if self.told:
             raise _Forbidden("an array that changes")
+        if min(shape, default=0) < 0:
+            raise _Forbidden("an array of less than nothing")
         values = np.frombuffer(content, dtype.made())
         # Of a transposed array the content is that of its transpose.
         self.told = self._take(values.reshape(shape[::-1]).T if fortran else values.reshape(shape))
@@ -167,10 +175,15 @@ class _Unpickler(_Machine):  # type: ignore[misc]
 
     def __init__(self, file: io.BufferedIOBase, see: See[Any]) -> None:
         self._counted = _Counted(file)
-        super().__init__(io.BufferedReader(self._counted, _CHUNK))
+        self._file = io.BufferedReader(self._counted, _CHUNK)
+        super().__init__(self._file)
         self._see = see
         self._made = 0
         self.seen = 0
+
+    def is_more_to_come(self) -> bool:
+        """Tell whether something stands behind the pickle; ``pickle.load`` would not look."""
+        return bool(self._file.read(1))
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):

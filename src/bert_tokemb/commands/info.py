@@ -16,7 +16,7 @@ __all__ = ["info"]
 @click.command()
 @click.argument("path", metavar="FILE")
 def info(path: str) -> Callable[[], None]:
-    """Tell what FILE holds: a pickle, .npyd directory, .h5 or .parquet that embed has written.
+    """Tell what FILE holds: a pickle (or - for stdin), a .npyd directory, a .h5 or a .parquet.
 
     A pickle of unknown origin is safe to look at: NumPy arrays are admitted, and nothing else.
     """
@@ -27,4 +27,4 @@ def _info(path: str) -> None:
     with hold_signals():
         from ..inspection import inspect
 
-    show(inspect(path).lines())
+    show(inspect("/dev/stdin" if path == "-" else path).lines())
