@@ -73,7 +73,7 @@ def test_an_empty_input(server: StandIn, run: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     done = run("embed", tmp_path / "empty", "-o", tmp_path / "out", "--server", server.address)
     assert done.returncode == 0
-    assert "is empty: wrote an empty list" in done.stderr
+    assert "is empty: wrote an empty result" in done.stderr
     assert load(tmp_path / "out") == []
 
 

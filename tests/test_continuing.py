@@ -229,7 +229,9 @@ def test_a_full_disk(engine_run: Run, undisturbed: Callable[[str], dict[str, byt
 
 
 @pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
-@pytest.mark.parametrize("moment", ["settling", "settling after an error", "signal", "full disk"])
+@pytest.mark.parametrize(
+    "moment", ["settling", "settling after an error", "syncing", "signal", "full disk"]
+)
 def test_stopped_when_it_was_all_but_done(
     name: str, moment: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
 ) -> None:
@@ -251,6 +253,24 @@ def test_stopped_when_it_was_all_but_done(
                 "def fail(*_):\n    raise OSError\n"
                 "bert_tokemb.running.Progress.__exit__ = fail\n"
             )
+    elif moment == "syncing":
+        # In the last note, and by the thread that is stopped by it.
+        stop += (
+            "import threading\n"
+            "from bert_tokemb.outputs.npyd import NpydOutput\n"
+            "from bert_tokemb.outputs.pickle_file import PickleFile\n"
+            "def stopped(sync):\n"
+            "    def stopping(self, asked=[]):\n"
+            "        if threading.current_thread() is threading.main_thread() and not asked:\n"
+            "            asked.append(1)\n"
+            "            os.kill(os.getpid(), signal.SIGTERM)\n"
+            "        sync(self)\n"
+            "    return stopping\n"
+            "for kind in PickleFile, NpydOutput: kind.sync = stopped(kind.sync)\n"
+            "Journal = bert_tokemb.outputs.journal.Journal\n"
+            "def note(self, reached, sync): self._last.append((reached, sync))\n"
+            "Journal.note = note\n"
+        )
     elif moment == "signal":
         stop += (
             "from bert_tokemb.outputs.npyd import NpydOutput\n"
@@ -262,7 +282,14 @@ def test_stopped_when_it_was_all_but_done(
             "Journal.settle = settle\n"
         )
     else:
-        stop += "def full(_):\n    raise OSError(28, 'No space left on device')\nos.fsync = full\n"
+        stop += (
+            "def full(_):\n    raise OSError(28, 'No space left on device')\n"
+            "Journal = bert_tokemb.outputs.journal.Journal\n"
+            "def settle(self, old=Journal.settle):\n"
+            "    old(self)\n"
+            "    os.fsync = full\n"
+            "Journal.settle = settle\n"
+        )
     code, told = engine_run(before=stop)
     assert code == (1 if moment == "full disk" else 128 + signal.SIGTERM), told
     assert engine_run.reached == len(LINES)
@@ -331,11 +358,14 @@ def test_a_server_that_went_away(tmp_path: Path) -> None:
     [
         (("--strategy", "last"), "strategy was avg and is last"),
         (("--dtype", "float16"), "dtype was float32 and is float16"),
-        (("--layers", "0,1"), "layers was [0, 1, 2] and is [0, 1]"),
+        (("--layers", "0,1"), "layers was [-3, -2, -1] and is [-3, -2]"),
+        (("--precision", "int8"), "precision was fp32 and is int8"),
         (("--blank-lines", "skip"), "blank_lines was keep and is skip"),
-        (("--long-sentences", "error"), "long_sentences was window and is error"),
         (("--max-seq-len", "63"), "max_seq_len was 64 and is 63"),
-        (("--cased",), "do_lower_case was True and is False"),
+        (
+            ("--cased",),
+            "do_lower_case was True and is False; strip_accents was True and is False",
+        ),
         (("--format", "npyd"), "format was pkl and is npyd"),
     ],
 )
@@ -344,7 +374,7 @@ def test_another_command_is_refused(options: tuple[str, ...], named: str, engine
     before = content(engine_run.journal)
     code, told = engine_run(*options)
     assert code == 2
-    assert f"was begun by another command ({named}" in told
+    assert f"was begun by another command ({named})" in told
     assert told.endswith(": run that one again to go on, or give --restart to begin anew\n")
     assert told.count("\n") == 1
     # Nothing is lost by it.
@@ -389,13 +419,89 @@ def test_a_model_may_move(
     assert content(engine_run.output) == undisturbed("out.pkl")
 
 
+def test_another_encoder_is_refused(engine_run: Run) -> None:
+    """And what else follows from that is not told."""
+    engine_run.interrupt(beyond=100)
+    engine_run.options = ()
+    with StandIn() as server:
+        code, told = engine_run("--server", server.address)
+    assert code == 2
+    assert "was begun by another command (encoder was engine and is server): run that" in told
+
+
+HALVES = """
+def ends(pieces):
+    return (pieces[0] + pieces[-1]) * {factor}
+"""
+
+
+def test_a_strategy_that_was_changed_is_refused(
+    engine_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be what interrupted the run, and was mended since."""
+    monkeypatch.chdir(engine_run.directory)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    halves = engine_run.directory / "halves.py"
+    halves.write_text(HALVES.format(factor="0.5"))
+    engine_run.options += ("--strategy", "halves:ends")
+    engine_run.interrupt(beyond=100)
+    halves.write_text(HALVES.format(factor="100"))
+    code, told = engine_run()
+    assert code == 2
+    assert "was begun by another command (the strategy's file has changed): run that" in told
+    halves.write_text(HALVES.format(factor="0.5"))
+    assert CONTINUING.match(engine_run()[1])
+
+
+def test_what_refuses_may_be_taken_back(shared_tiny: Path, tmp_path: Path) -> None:
+    """Nothing that is written depends on it; and may be given, if it refuses nothing of that."""
+    lines = [f"hank plays {'the ' * (n % 50)}" for n in range(3000)]
+    lines[1000:1000] = ["hank " * 100, "\u2603"]
+    run = Run(tmp_path, lines, "--model", shared_tiny, "--layers", "0,1,2")
+    whole = Run(tmp_path, lines, *run.options)
+    whole.output = tmp_path / "whole.pkl"
+    assert whole()[0] == 0
+    run.options += ("--strict", "--long-sentences", "error")
+    code, told = run()
+    assert code == 1
+    assert 500 < run.reached <= 1000, told
+    assert "sentences are kept" in told
+    run.options = whole.options
+    assert CONTINUING.match(run.interrupt(beyond=1010))
+    for option, met in (("--strict", "1 unknown or empty word"), ("--long-sentences", "error")):
+        arguments = (option,) if option == "--strict" else (option, met)
+        told = run(*arguments)[1]
+        assert "that an interrupted run has written already: give --restart" in told, told
+    assert CONTINUING.match(run()[1])
+    assert content(run.output)["out.pkl"] == content(whole.output)["whole.pkl"]
+
+
+def test_what_cannot_begin_anew_destroys_nothing(engine_run: Run) -> None:
+    """What is refused at once leaves what was kept."""
+    engine_run.interrupt(beyond=1000)
+    reached, before = engine_run.reached, content(engine_run.journal)
+    no_room = (
+        "import os\nclass Room:\n    f_frsize, f_bavail = 1, 0\nos.statvfs = lambda path: Room\n"
+    )
+    for more, where, what in (
+        ((), no_room, "the disk has room for 0 B"),
+        (("--model", "no/pe"), "", "no/pe"),
+    ):
+        code, told = engine_run("--restart", *more, before=where)
+        assert code, told
+        assert what in told
+        assert engine_run.reached == reached
+        assert content(engine_run.journal) == before
+    assert CONTINUING.match(engine_run()[1])
+
+
 def test_another_text_is_refused(engine_run: Run) -> None:
     engine_run.interrupt(beyond=100)
     text = engine_run.text.read_bytes()
     engine_run.text.write_bytes(b"x" + text[1:])
     code, told = engine_run()
     assert code == 2
-    assert "is not the text any more of which" in told
+    assert re.search(r"the first [\d,]+ lines of .* are not those any more of which", told)
     assert told.endswith("give --restart to begin anew\n")
     engine_run.text.write_bytes(text[:1000])
     assert engine_run()[0] == 2
@@ -476,7 +582,7 @@ def test_what_was_left_is_damaged(
 
 
 def test_two_at_a_time(engine_run: Run) -> None:
-    process = engine_run.start()
+    process = engine_run.start(before=SLOWLY)
     while not engine_run.reached:
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)

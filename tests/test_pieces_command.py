@@ -37,7 +37,8 @@ def test_the_engine(text: Path, shared_tiny: Path, run: Command) -> None:
         if all(map(str.isprintable, case.words)):
             compared += 1
             shown = [
-                " ".join(pieces) + (f"={word}" if not pieces or "[UNK]" in pieces else "")
+                " ".join(pieces).replace("|", r"\|")
+                + (f"={word}" if not pieces or "[UNK]" in pieces else "")
                 for word, pieces in zip(case.words, case.pieces, strict=True)
             ]
             assert line == " | ".join(shown)

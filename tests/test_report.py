@@ -37,7 +37,7 @@ def test_what_it_tells(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(report.read_text("utf-8"))
     assert told["format"] == "bert-tokemb report 1"
-    assert "vectors" not in told["asked"]
+    assert "fingerprint" not in told["asked"]
     assert (told["input"], told["output"]) == (str(text), str(output))
     assert (told["bytes"], told["width"]) == (output.stat().st_size, 32)
     assert told["sentences_taken_over"] == 0
@@ -55,12 +55,12 @@ def test_what_it_tells(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
     }
     assert told["first"] == {
         "unknown_words": [{"line": 1, "word": "\u2603"}, {"line": 5, "word": "\u2603"}],
-        "words_without_pieces": [{"line": 3, "word": "\u200b"}],
-        "sentences_in_windows": [4],
+        "empty_words": [{"line": 3, "word": "\u200b"}],
+        "windowed_sentences": [4],
     }
     asked = told["asked"]
     assert (asked["strategy"], asked["dtype"], asked["format"]) == ("last", "float16", "pkl")
-    assert (asked["encoder"], asked["layers"], asked["max_seq_len"]) == ("engine", [1], 64)
+    assert (asked["encoder"], asked["layers"], asked["max_seq_len"]) == ("engine", [-2], 64)
     assert asked["model"] == str(shared_tiny)
     assert set(told["versions"]) == {
         "bert_tokemb",
@@ -80,8 +80,8 @@ def test_it_is_bounded(run: Command, tmp_path: Path, server: StandIn) -> None:
     assert done.returncode == 0
     told = json.loads(report.read_text())
     assert told["counts"]["empty_words"] == 2000
-    assert len(told["first"]["words_without_pieces"]) == 100
-    assert told["first"]["words_without_pieces"][-1]["line"] == 50
+    assert len(told["first"]["empty_words"]) == 100
+    assert told["first"]["empty_words"][-1]["line"] == 50
     assert told["asked"]["encoder"] == "server"
     assert told["asked"]["server"] == str(server.address)
 
@@ -90,7 +90,7 @@ def test_lines_are_bounded_too() -> None:
     tally = Tally()
     for line in range(1, 1000):
         tally.see(Embedded(line, ["a"], np.zeros((1, 2)), Remarks((), (), True, True)))
-    assert tally.sentences_aligned_inexactly == tally.sentences_in_windows == list(range(1, 101))
+    assert tally.inexact_sentences == tally.windowed_sentences == list(range(1, 101))
 
 
 def test_long_words_are_cut(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_two_runs_make_the_same(tmp_path: Path, server: StandIn) -> None:
         "os.fsync = fsync\n"
     )
     process = first.start(before=wait)
-    while not (tmp_path / ".r.json.partial").exists():
+    while not (tmp_path / ".r.json.new").exists():
         time.sleep(0.01)
     first.output = tmp_path / "other.pkl"
     code, told = first()
@@ -175,6 +175,7 @@ def test_it_cannot_be_written(name: str, server: StandIn, run: Command, tmp_path
         ("out", "link", 2),
         ("-", "stdout", 2),
         ("-", "/dev/stdout", 2),
+        ("-", "/dev/fd/1", 2),
         ("/dev/stdout", "/dev/fd/1", 2),
         ("/dev/fd/1", "stdout", 2),
         ("out", "-", 2),

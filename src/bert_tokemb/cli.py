@@ -18,7 +18,6 @@ from .commands.options import PROGRAM, tell, telling_of_output
 from .commands.pieces import pieces
 from .commands.serve import serve
 from .errors import TokembError
-from .wording import visible
 
 __all__ = ["cli", "run"]
 
@@ -33,7 +32,7 @@ def run() -> int:
             job()
     except TokembError as error:
         # One line, whatever names and foreign messages it quotes.
-        tell(f"{PROGRAM}: error: {visible(' '.join(str(error).splitlines()))}")
+        tell(f"{PROGRAM}: error: {' '.join(str(error).splitlines())}")
         return error.exit_code
     except MemoryError:
         tell(f"{PROGRAM}: error: there is not enough memory")

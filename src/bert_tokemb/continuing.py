@@ -1,7 +1,8 @@
 """Interrupted runs: the same command goes on where it stopped.
 
-A text is embedded a stretch of lines at a time, and nothing of a stretch depends on those before
-it. So a run that goes on behind a whole stretch writes what it would have written undisturbed.
+A text is embedded a stretch of lines at a time. With the engine nothing of a stretch depends on
+those before it: so a run that goes on behind a whole stretch writes, bit for bit, what it would
+have written undisturbed. A server's last bits depend on how it pads.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ _log = logging.getLogger(__name__)
 # A model's vectors differ by less from run to run, and by more from another model's.
 _TOLERANCE = 1e-3
 
-# What is not to be read by people.
-_ANOTHER = {
-    "vectors": "the model gives other vectors",
+_FINGERPRINT = {
     "vocabulary": "the model has another vocabulary",
     "weights": "the model has other weights",
+    "vectors": "the model gives other vectors",
+    "strategy": "the strategy's file has changed",
 }
+"""What it means when one of these differs."""
 
 
 @dataclass(slots=True)
@@ -81,8 +83,8 @@ class Continuation:
         _check(self.output.name, journal.asked or {}, asked)
         if not self.text.skip_to(Bookmark(**reached["text"])):
             raise UsageError(
-                f"{self.text.name} is not the text any more of which {self.output.name} was "
-                f"begun, not in its first {reached['text']['lines']:,} lines: give --restart to "
+                f"the first {count_of(reached['text']['lines'], 'line')} of {self.text.name} are "
+                f"not those any more of which {self.output.name} was begun: give --restart to "
                 "begin anew"
             )
         if self.output.begin(content, reached["output"]):
@@ -130,10 +132,10 @@ class Continuation:
                     yield self
                 finally:
                     self._settle()
+                self.output.finish()
                 if self.output.is_file:
                     self.output.sync()
-                    ignore_signals()  # what is left takes no time, and is done or not
-            ignore_signals()
+                ignore_signals()  # what is left takes no time, and is done or not
         except BaseException:
             if self.is_running and self.journal:
                 self._tell_what_is_kept(self.journal)
@@ -170,11 +172,7 @@ def check_format(journal: Journal, kind: str) -> None:
 
 
 def _check(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [
-        _ANOTHER.get(key) or f"{key} was {before.get(key)} and is {now.get(key)}"
-        for key in {**before, **now}
-        if not _is_same(before.get(key), now.get(key))
-    ]
+    changed = list(_changes(before, now))
     if changed:
         raise UsageError(
             f"{name} was begun by another command ({'; '.join(changed)}): run that one again to "
@@ -182,7 +180,22 @@ def _check(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         )
 
 
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs; nothing that only follows from something else that does."""
+    differing = [key for key in {**before, **now} if not _is_same(before.get(key), now.get(key))]
+    options = [key for key in differing if key != "fingerprint"]
+    for key in ["encoder"] if "encoder" in options else options:
+        yield f"{key} was {before.get(key)} and is {now.get(key)}"
+    if differing == ["fingerprint"]:
+        one, other = before.get("fingerprint") or {}, now.get("fingerprint") or {}
+        for key, meaning in _FINGERPRINT.items():
+            if not _is_same(one.get(key), other.get(key)):
+                yield meaning
+
+
 def _is_same(before: Any, now: Any) -> bool:
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        return all(_is_same(before[key], now[key]) for key in before)
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         return all(map(_is_same, before, now))
     if isinstance(before, float) and isinstance(now, float):

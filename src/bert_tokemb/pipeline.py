@@ -1,4 +1,4 @@
-"""The whole tool in one function."""
+"""From lines to arrays: all of the tool but its files."""
 
 from __future__ import annotations
 

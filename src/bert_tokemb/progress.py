@@ -16,6 +16,8 @@ from .wording import bytes_of, count_of
 __all__ = ["Progress", "summary"]
 
 _EVERY = 0.2  # seconds between two looks of the bar
+_TEXT = "{l_bar}{bar}| {remaining} left{postfix}"
+_STREAM = "{n_fmt}{unit} [{elapsed}{postfix}]"
 
 
 class Progress:
@@ -37,7 +39,7 @@ class Progress:
             unit_scale=True,
             file=sys.stderr,
             disable=True if quiet or sys.stderr is None else None,
-            bar_format=None if words is None else "{l_bar}{bar}| {remaining} left{postfix}",
+            bar_format=_STREAM if words is None else _TEXT,
         )
 
     def watch(self, encoder: Encoder[P]) -> Encoder[P]:
@@ -48,27 +50,31 @@ class Progress:
         """
         return encoder if self._bar.disable else _Watched(encoder, self)
 
-    def reach(self, words: int) -> None:
-        """Show that so many are done: by an earlier run, or since they were known already."""
-        self._bar.update(max(0, words - self._bar.n))
+    def reach(self, counts: Counts) -> None:
+        """Show that so much is done: by an earlier run, or since it was known already."""
+        self._bar.update(max(0, counts.words - self._bar.n))
+        self._sentences = max(self._sentences, counts.sentences)
 
     def see(self, encoded: Encoded) -> Encoded:
         """Count a batch, and pass it on."""
         self._bar.update(len(encoded.counts))
         self._sentences += len(encoded.sentences)
         self._words += len(encoded.counts)
-        now = time.monotonic()
-        if now - self._drawn >= _EVERY:
-            self._drawn = now
-            rate = self._words / (now - self._begin)
-            told = f"{count_of(self._sentences, 'sentence')}, {rate:,.0f} words/s"
-            self._bar.set_postfix_str(told, refresh=False)
+        if time.monotonic() - self._drawn >= _EVERY:
+            self._tell()
         return encoded
+
+    def _tell(self) -> None:
+        self._drawn = time.monotonic()
+        rate = self._words / (self._drawn - self._begin)
+        told = f"{count_of(self._sentences, 'sentence')}, {rate:,.0f} words/s"
+        self._bar.set_postfix_str(told, refresh=False)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._tell()
         self._bar.close()
 
 
@@ -130,7 +136,7 @@ def summary(
     """
     before = before or Counts()
     if not counts.lines:
-        return f"{text} is empty: wrote an empty list to {output}"
+        return f"{text} is empty: wrote an empty result to {output}"
     told = (
         f"{count_of(counts.sentences, 'sentence')}, {count_of(counts.words, 'word')} -> {output} "
         f"({bytes_of(size)}) in {seconds:.1f} s, "

@@ -131,10 +131,15 @@ class TextInput:
             while left and (read := self._file.read(min(left, _CHUNK))):
                 self._hash.update(read)
                 left, last = left - len(read), read
-            if not last.endswith(b"\n") and self._file.read(1):
-                return False  # what was the last line has become longer
-        self._lines, self._bytes = bookmark.lines, bookmark.bytes
-        return self.bookmark() == bookmark
+            self._lines, self._bytes = bookmark.lines, bookmark.bytes - left
+            if self.bookmark() != bookmark:
+                return False
+            if not last.endswith(b"\n"):  # it was the text's end; more may have come since
+                end = self._file.read(1)
+                self._bytes += len(end)
+                self._hash.update(end)
+                return end in (b"", b"\n")
+        return True
 
     def rewind(self) -> None:
         """Go back to the beginning of what can be read again."""

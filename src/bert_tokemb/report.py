@@ -34,9 +34,9 @@ class Tally:
 
     counts: Counts = field(default_factory=Counts)
     unknown_words: list[tuple[int, str]] = field(default_factory=list)
-    words_without_pieces: list[tuple[int, str]] = field(default_factory=list)
-    sentences_aligned_inexactly: list[int] = field(default_factory=list)
-    sentences_in_windows: list[int] = field(default_factory=list)
+    empty_words: list[tuple[int, str]] = field(default_factory=list)
+    inexact_sentences: list[int] = field(default_factory=list)
+    windowed_sentences: list[int] = field(default_factory=list)
 
     def see(self, one: Embedded) -> None:
         """Take note of a sentence; it is counted by others."""
@@ -45,12 +45,12 @@ class Tally:
             return
         for kept, words in (
             (self.unknown_words, remarks.unknown),
-            (self.words_without_pieces, remarks.empty),
+            (self.empty_words, remarks.empty),
         ):
             kept += [(one.line, _cut(one.words[j])) for j in words[: _MOST - len(kept)]]
         for lines, is_so in (
-            (self.sentences_aligned_inexactly, remarks.inexact),
-            (self.sentences_in_windows, remarks.windowed),
+            (self.inexact_sentences, remarks.inexact),
+            (self.windowed_sentences, remarks.windowed),
         ):
             if is_so and len(lines) < _MOST:
                 lines.append(one.line)
@@ -64,7 +64,7 @@ class Tally:
         """Return what had that state."""
         words = {
             name: [(line, word) for line, word in state[name]]
-            for name in ("unknown_words", "words_without_pieces")
+            for name in ("unknown_words", "empty_words")
         }
         return cls(**{**state, **words, "counts": Counts(**state["counts"])})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .continuing import Continuation, check_format
+from .errors import UsageError
 from .interruption import hold_signals, raise_if_asked
 from .outputs.formats import format_of, open_output
 from .outputs.hdf5 import Hdf5Shape
@@ -24,8 +26,9 @@ from .pipeline import LOOK_AHEAD, Pipeline
 from .progress import Progress, summary
 from .reading import TextInput, TextSize
 from .report import write_report
-from .strategies import load_strategy
+from .strategies import load_strategy, source_digest
 from .types import Counts, Encoder
+from .wording import count_of
 
 __all__ = ["Asked", "run"]
 
@@ -82,19 +85,21 @@ def run(
         ):
             dtype = np.dtype(asked.dtype or encoder.dtype)
             decisive = _decisive(asked, kind, dtype, encoder)
-            about = {**encoder.origin, **decisive}
-            del about["vectors"]  # by which a model is known again; nothing to be told
+            about = {**encoder.origin, **decisive, **_refusals(asked)}
+            del about["fingerprint"]  # it tells people nothing
             size = text.measure()
+            is_begun = bool(journal and journal.reached and not asked.restart)
+            room = _Room(asked, output, encoder.width, dtype, is_begun=is_begun)
+            room.check(size)
             tally = continuation.begin(
                 decisive, Content(encoder.width, dtype, about), restart=asked.restart
             )
             before = replace(tally.counts)
             if before.lines:
+                _refuse_what_was_taken(asked, before)
                 tell(f"bert-tokemb: continuing at sentence {before.sentences + 1}")
-            room = _Room(asked, output, encoder.width, dtype, is_begun=before.lines > 0)
-            room.check(size)
             with Progress(size.words if size else None, quiet=asked.quiet) as progress:
-                progress.reach(before.words)
+                progress.reach(before)
                 pipeline = Pipeline(
                     progress.watch(encoder),
                     strategy,
@@ -110,7 +115,7 @@ def run(
                         tally.see(sentence)
                         output.write(sentence.astype(dtype))
                     continuation.note(stretch.mark, tally)
-                    progress.reach(tally.counts.words)
+                    progress.reach(tally.counts)
                     room.watch(tally.counts)
         if journal:
             journal.done()
@@ -126,6 +131,7 @@ def run(
                 "begin": begin.isoformat(timespec="seconds"),
                 "seconds": round(seconds, 3),
                 "sentences_taken_over": before.sentences,
+                "words_taken_over": before.words,
             }
             write_report(report, tally, {**run_of, "asked": about})
 
@@ -134,16 +140,45 @@ def _decisive(
     asked: Asked, kind: str, dtype: np.dtype[Any], encoder: Encoder[Any]
 ) -> Mapping[str, Any]:
     """Return what decides the result, besides the text."""
+    identity = encoder.identity
     return {
         "version": version("bert-tokemb"),
+        "unicode": unicodedata.unidata_version,  # where words fall into basic tokens
         "format": kind,
+        **({"hdf5_shape": asked.hdf5_shape} if kind == "h5" else {}),
         "dtype": dtype.name,
         "strategy": asked.strategy,
         "blank_lines": asked.blank_lines,
-        "strict": asked.strict,
-        "long_sentences": asked.long_sentences,
-        **encoder.identity,
+        **identity,
+        "fingerprint": {
+            **identity["fingerprint"],
+            "strategy": source_digest(asked.strategy),
+        },
     }
+
+
+def _refusals(asked: Asked) -> Mapping[str, Any]:
+    """Return what decides whether there is a result, but not which."""
+    return {"strict": asked.strict, "long_sentences": asked.long_sentences}
+
+
+def _refuse_what_was_taken(asked: Asked, before: Counts) -> None:
+    """See that an interrupted run has met nothing that this one is to refuse."""
+    odd_words = before.unknown_words + before.empty_words
+    for option, is_given, met, what in (
+        ("--strict", asked.strict, odd_words, "unknown or empty word"),
+        (
+            "--long-sentences error",
+            asked.long_sentences == "error",
+            before.windowed_sentences,
+            "long sentence",
+        ),
+    ):
+        if is_given and met:
+            raise UsageError(
+                f"{option} refuses {count_of(met, what)} that an interrupted run has written "
+                f"already: give --restart to begin anew, or go on without {option}"
+            )
 
 
 @dataclass(slots=True)
@@ -155,7 +190,7 @@ class _Room:
     width: int
     dtype: np.dtype[Any]
     is_begun: bool
-    """Whether the output goes on, in its type only."""
+    """Whether it goes on with what is there, and only in its type."""
     is_watched: bool = False
 
     def check(self, size: TextSize | None) -> None:
@@ -168,7 +203,7 @@ class _Room:
         sentences = size.lines * self.output.bytes_per_sentence
         can_be_smaller = self.dtype != np.float16 and not self.is_begun
         advice = "give --dtype float16, " if can_be_smaller else ""
-        check_room(self.asked.output_name, rows + sentences - self.output.size, advice)
+        check_room(self.asked.output_name, rows + sentences - self.output.left, advice)
 
     def watch(self, counts: Counts) -> None:
         if self.is_watched and warn_of_room(self.asked.output_name, counts.words, self.output.size):

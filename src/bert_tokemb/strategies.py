@@ -11,9 +11,11 @@ import path.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,17 @@ import numpy as np
 from .errors import StrategyError, UsageError
 from .types import FloatArray, IntArray, Strategy
 
-__all__ = ["AVG", "FIRST", "GROUP", "LAST", "MAX", "PerWord", "load_strategy", "strategy_names"]
+__all__ = [
+    "AVG",
+    "FIRST",
+    "GROUP",
+    "LAST",
+    "MAX",
+    "PerWord",
+    "load_strategy",
+    "source_digest",
+    "strategy_names",
+]
 
 GROUP = "bert_tokemb.strategies"
 """The entry-point group."""
@@ -153,7 +165,7 @@ def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:
     """
     found: Any = strategy
     if isinstance(strategy, str):
-        found = _by_path(strategy) if ":" in strategy else _installed(strategy)
+        found = _by_path(strategy) if ":" in strategy else _import(_path_of(strategy))
     if isinstance(found, type) or not (hasattr(found, "merge") or callable(found)):
         what = "a class" if isinstance(found, type) else type(found).__name__
         raise UsageError(f"strategy {strategy} is no function but {what}")
@@ -164,12 +176,34 @@ def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:
     return PerWord(found, name)
 
 
+def source_digest(strategy: str) -> str:
+    """Return by what a strategy is known again: a digest of the file in which it is.
+
+    Args:
+        strategy: By its installed name, or by ``package.module:function``.
+
+    Returns:
+        Nothing for what is in no file.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    path = strategy if ":" in strategy else _path_of(strategy)
+    module = importlib.import_module(path.partition(":")[0])
+    with suppress(OSError, TypeError):
+        return hashlib.blake2b(
+            Path(getattr(module, "__file__", None) or "").read_bytes(), digest_size=16
+        ).hexdigest()
+    return ""
+
+
 def strategy_names() -> list[str]:
     """Return the names of the installed strategies."""
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def _installed(name: str) -> Any:
+def _path_of(name: str) -> str:
+    """Return where an installed strategy is, as ``package.module:function``."""
     # The same distribution may be found twice, say installed and in the source tree.
     found = entry_points(group=GROUP, name=name)
     points: set[str] = {f"{point.module}:{point.attr}" for point in found}
@@ -183,7 +217,7 @@ def _installed(name: str) -> Any:
             f"several installed packages bring a strategy {name}: name one of "
             f"{', '.join(sorted(points))}"
         )
-    return _import(points.pop())
+    return points.pop()
 
 
 def _by_path(path: str) -> Any:

@@ -130,7 +130,8 @@ class Embedded:
         except FloatingPointError as error:
             raise OutputError(
                 f"line {self.line}: a number is too large for {dtype}, which ends at "
-                f"{np.finfo(dtype).max:,.0f}: give --dtype {self.array.dtype}, which holds it"
+                f"{np.finfo(dtype).max:,.0f}: give --dtype {self.array.dtype}, which holds it, and "
+                "--restart"
             ) from error
 
 
@@ -185,8 +186,8 @@ class Encoder(Protocol[P]):
     def identity(self) -> Mapping[str, Any]:
         """What decides its vectors, in values that JSON has.
 
-        Under ``vectors``, some numbers of what it gives for a short sentence; they differ a
-        little from one machine to another, and more from one model to another.
+        Under ``fingerprint``, what a model is known by. Some numbers of what it gives for a short
+        sentence, ``vectors``, may differ a little from one machine to another.
         """
 
     @property

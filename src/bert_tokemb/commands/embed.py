@@ -1,4 +1,4 @@
-"""``bert-tokemb embed``: a text in, a pickled list of arrays out."""
+"""``bert-tokemb embed``: a text in, an array for each of its lines out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..interruption import hold_signals
 from .names import refuse_same_files
 from .options import (
     ENGINE_OPTIONS,
-    PROGRAM,
     SERVER,
     address,
     engine_options,
     given_names,
+    log_to_stderr,
     option,
     seconds,
     tell,
@@ -146,8 +146,8 @@ def embed(**options: Any) -> Callable[[], None]:
 
     A text whose name ends in .gz, .bz2, .xz or .zst is decompressed.
 
-    The output is a pickled list of float arrays, one for each line: one row for each
-    white-space separated word, as wide as the model.
+    The output is a list of float arrays, one for each line: one row for each white-space
+    separated word, as wide as the model. It is pickled, unless --format or its name says otherwise.
     """
     given = given_names(options)
     for_server = {name: options.pop(name) for name in _FOR_SERVER}
@@ -178,9 +178,7 @@ def _embed(
         from ..running import Asked, run
 
     asked = Asked(**options)
-    logging.basicConfig(
-        format=f"{PROGRAM}: %(message)s", level=logging.ERROR if asked.quiet else logging.WARNING
-    )
+    log_to_stderr(logging.ERROR if asked.quiet else logging.WARNING)
     if not asked.output_name:
         raise UsageError("--output is empty: give the path of a file, or - for stdout")
     if "hdf5_shape" in given and format_of(asked.output_name, asked.output_format) != "h5":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from ..errors import UsageError
 from ..outputs.beside import descriptor_of, names_of, status
+from ..outputs.standard_output import STDOUT
 
 __all__ = ["refuse_same_files"]
 
@@ -20,6 +22,8 @@ def refuse_same_files(input_name: str, output_name: str, report_name: str | None
     source, output = _identities(input_name, 0), _identities(output_name, 1)
     _refuse("INPUT", input_name, source[:1], "--output", output_name, output)
     if report_name:
+        if output_name == "-" and descriptor_of(report_name) == STDOUT:  # be it a pipe, too
+            raise UsageError("--output and --report are both standard output: give two files")
         report = _identities(report_name, 1)
         _refuse("INPUT", input_name, source[:1], "--report", report_name, report)
         _refuse("--output", output_name, output, "--report", report_name, report)
@@ -57,8 +61,15 @@ def _identities(name: str, descriptor: int) -> list[object]:
         return []  # a device, or a pipe: it may be written twice, and has nothing beside it
     if name == "-" or descriptor_of(name) is not None:
         return [_identity_of(there)]
-    return [_identity_of(status(str(path))) or path for path in names_of(name)]
+    return [_identity_of(there) or names_of(name)[0], *map(_identity_at, names_of(name)[1:])]
 
 
 def _identity_of(there: os.stat_result | None) -> object:
     return there and (there.st_dev, there.st_ino)
+
+
+def _identity_at(path: Path) -> object:
+    try:
+        return _identity_of(path.lstat())  # a link there is no file of ours, and is never followed
+    except OSError:
+        return path

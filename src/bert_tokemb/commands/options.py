@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import OutputError
+from ..wording import visible
 
 if TYPE_CHECKING:
     from ..encoders.address import Address
@@ -25,6 +27,7 @@ __all__ = [
     "address",
     "engine_options",
     "given_names",
+    "log_to_stderr",
     "option",
     "seconds",
     "set_names",
@@ -43,9 +46,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def tell(line: str) -> None:
-    """Print a line on standard error, if there still is one."""
+    """Print a line on standard error, if there still is one, whatever names it quotes."""
     with suppress(OSError, AttributeError):
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)
+
+
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Have what is logged told on standard error, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine(f"{PROGRAM}: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def show(lines: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from ..interruption import hold_signals
 from ..wording import visible
-from .options import PROGRAM, SERVER, address, engine_options, given_names, option, show
+from .options import SERVER, address, engine_options, given_names, log_to_stderr, option, show
 
 if TYPE_CHECKING:
     from ..encoders.address import Address
@@ -45,10 +44,10 @@ def pieces(
     cased: bool | None,
     default_server: Address,
 ) -> Callable[[], None]:
-    """Show how the words of INPUT fall into pieces, one line a sentence; - is stdin.
+    r"""Show how the words of INPUT fall into pieces, one line a sentence; - is stdin.
 
-    Words stand between bars. Behind an unknown word, red on a terminal, it is shown what it was:
-    [UNK]=word. A word without pieces, yellow, is shown as =word alone.
+    Words stand between bars; a bar of the text is shown as \|. An unknown word, red on a terminal,
+    is followed by the word itself: [UNK]=word. A word without pieces, yellow, is =word alone.
     """
     given = given_names(["cased", "server", "model"])
     return partial(_pieces, input_name, server, model, cased, default_server, given)
@@ -67,7 +66,7 @@ def _pieces(
         from ..reading import TextInput
         from ..types import Sentence
 
-    logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
+    log_to_stderr()
     with (
         TextInput(input_name) as text,
         choose_encoder(
@@ -93,9 +92,9 @@ def _line(words: Sequence[str], pieces_of: Sequence[Sequence[str]]) -> str:
 
 
 def _word(word: str, own: Sequence[str]) -> str:
-    shown = visible(word)
+    shown = " ".join(r"\|" if piece == "|" else piece for piece in own)
     if not own:
-        return click.style(f"={shown}", fg=_EMPTY)
+        return click.style(f"={visible(word)}", fg=_EMPTY)
     if "[UNK]" in own:
-        return click.style(f"{' '.join(own)}={shown}", fg=_UNKNOWN)
-    return " ".join(own)
+        return click.style(f"{shown}={visible(word)}", fg=_UNKNOWN)
+    return shown

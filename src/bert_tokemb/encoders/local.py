@@ -149,15 +149,17 @@ class LocalEncoder:
         row = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
         return {
             "encoder": "engine",
-            "layers": list(engine.layers),
+            "layers": [layer - engine.model.config.layers for layer in engine.layers],
             "max_seq_len": self._limit,
             "device": engine.device,
             "precision": engine.precision,
-            "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
             "do_lower_case": vocabulary.do_lower_case,
             "strip_accents": vocabulary.strip_accents,
-            "weights": engine.checksum,
-            "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
+            "fingerprint": {
+                "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
+                "weights": engine.checksum,
+                "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
+            },
         }
 
     @property

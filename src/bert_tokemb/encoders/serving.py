@@ -72,7 +72,7 @@ class ServingEncoder:
 
     Raises:
         ValueError: the time-out is no positive number, or the retries are negative.
-        ServerError: nobody answers within 10 s, or the server was not started with
+        ServerError: nobody answers, or the server was not started with
             ``-pooling_strategy NONE -show_tokens_to_client``.
     """
 
@@ -140,7 +140,11 @@ class ServingEncoder:
     @property
     def identity(self) -> Mapping[str, Any]:
         """The settings that decide vectors and pieces; it may have moved to another address."""
-        return {"encoder": "server", **identity_of(self._config), "vectors": self._some_numbers}
+        return {
+            "encoder": "server",
+            **identity_of(self._config),
+            "fingerprint": {"vectors": self._some_numbers},
+        }
 
     @property
     def origin(self) -> Mapping[str, Any]:
