@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import pickle
 import re
@@ -109,6 +110,24 @@ def test_standard_output(server: StandIn, run: Command, text: Path, tmp_path: Pa
     assert b"3 sentences, 5 words -> standard output (" in done.stderr
 
 
+def test_a_report_does_not_follow_the_pickle(server: StandIn, text: Path, tmp_path: Path) -> None:
+    for name in ("/dev/stdout", "/dev/fd/1", "-"):
+        done = embed_to_stdout(server, text, "--report", name)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.count(b"\n") == 1
+        assert b"standard output" in done.stderr
+
+
+def test_names_in_the_closing_line_do_nothing_to_a_terminal(
+    server: StandIn, run: Command, text: Path, tmp_path: Path
+) -> None:
+    name = "esc\x1b[31m\nline.pkl"
+    done = run("embed", text, "-o", tmp_path / name, "--server", server.address)
+    assert done.returncode == 0
+    assert r"esc\x1b[31m\nline.pkl (" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_standard_output_into_a_file(server: StandIn, text: Path, tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as file:
         assert embed_to_stdout(server, text, stdout=file).returncode == 0
@@ -162,7 +181,7 @@ def test_a_file_that_is_open_already(server: StandIn, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert "cannot write /dev/fd/3: it is no regular file" in done.stderr
+    assert "cannot write /dev/fd/3: it is open already" in done.stderr
     assert done.stderr.count("\n") == 1
     with (tmp_path / "out").open("rb") as file:
         assert file.read(6) == b"before"
@@ -640,8 +659,17 @@ def test_progress_is_drawn_on_a_terminal_only(distinct: int, tmp_path: Path) -> 
         assert "100%" in drawn
         assert re.search(r"\d+:\d\d left", drawn)
         assert "2,000 sentences, 4,000 words -> " in drawn
+        assert re.search(r"100%.* left, 2,000 sentences, [\d,]+ words/s", drawn)
         code, drawn = on_a_terminal(*arguments, "--quiet")
         assert (code, drawn) == (0, "")
+        # Of a stream nobody knows how much is still to come.
+        compressed = text.with_suffix(".gz")
+        compressed.write_bytes(gzip.compress(text.read_bytes()))
+        code, drawn = on_a_terminal(compressed, *arguments[1:])
+        assert code == 0
+        assert re.search(r"4.00k words \[\d\d:\d\d, 2,000 sentences, [\d,]+ words/s\]", drawn)
+        assert "%" not in drawn
+        assert drawn.count("words/s") == drawn.count(" sentences, ")
 
 
 def test_names_in_errors_do_nothing_to_a_terminal(run: Command) -> None:

@@ -122,6 +122,31 @@ def test_pickles_that_nobody_wrote(content: bytes) -> None:
         read(content)
 
 
+def test_standard_input(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(ARRAYS))
+    with (tmp_path / "a.pkl").open("rb") as file:
+        done = run("info", "-", stdin=file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("/dev/stdin: a pickled list of arrays")
+
+
+def test_what_embed_has_written(run: Command, shared_tiny: Path, tmp_path: Path) -> None:
+    """It tells how it was made, in what people can read."""
+    (tmp_path / "text").write_text("a b\n")
+    options = ("--model", shared_tiny, "--layers", "1,-1")
+    assert run("embed", tmp_path / "text", "-o", tmp_path / "a.npyd", *options).returncode == 0
+    told = run("info", tmp_path / "a.npyd").stdout
+    for line in (
+        "strategy        avg",
+        "layers          [-2, -1]",
+        f"model           {shared_tiny}",
+    ):
+        assert f"\n  {line}\n" in told
+    assert not re.search("[0-9a-f]{16}", told)
+    size = sum(file.stat().st_size for file in (tmp_path / "a.npyd").iterdir())
+    assert f"{size / 1000:.1f} kB" in told
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bert_tokemb.errors import OutputError
+from bert_tokemb.errors import OutputError, UsageError
 from bert_tokemb.outputs.beside import names_of
+from bert_tokemb.outputs.formats import format_of
 from bert_tokemb.outputs.pickle import PickleOutput
 from bert_tokemb.outputs.whole_file import WholeFile
 from support.interpreters import environment
@@ -173,6 +174,45 @@ def test_permissions_of_an_older_file_are_kept(tmp_path: Path) -> None:
     with WholeFile(str(path)):
         pass
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_private_stays_so_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o400)
+    with WholeFile(str(path)) as file:
+        file.write(b"x")
+        assert stat.S_IMODE((tmp_path / ".file.new").stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+
+
+def test_a_report_leaves_what_a_result_has_kept(tmp_path: Path) -> None:
+    """Of the same name, which an interrupted run is to have, or one that is under way."""
+    for make in (Path.mkdir, Path.touch):
+        make(tmp_path / ".file.partial")
+        with WholeFile(str(tmp_path / "file")):
+            pass
+        assert names(tmp_path) == {"file", ".file.partial"}
+        (tmp_path / "file").unlink()
+        if (tmp_path / ".file.partial").is_dir():
+            (tmp_path / ".file.partial").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.H5", "h5"), ("a.Hdf5", "h5"), ("a.NPYD", "npyd"), ("A.PARQUET", "parquet"), ("a", "pkl")],
+)
+def test_the_extension_says_the_format(name: str, kind: str) -> None:
+    assert format_of(name) == kind
+    assert format_of(name, "npyd") == "npyd"
+
+
+@pytest.mark.parametrize("ending", ["gz", "BZ2", "xz", "zst"])
+def test_results_are_not_compressed(ending: str) -> None:
+    """Though texts may be; a name that says so would be a lie."""
+    with pytest.raises(UsageError, match=r"out.pkl.* results are not compressed"):
+        format_of(f"out.pkl.{ending}")
+    assert format_of(f"out.pkl.{ending}", "pkl") == "pkl"
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127])

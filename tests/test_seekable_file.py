@@ -210,6 +210,36 @@ def test_a_package_that_is_missing(kind: str, run: Command, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (1, f"bert-tokemb: error: {message}")
 
 
+ENDING = """
+import os, signal
+from bert_tokemb.outputs.{module} import {output} as Output
+def finish(self, finish=Output._finish):
+    os.kill(os.getpid(), signal.SIGTERM)
+    finish(self)
+Output._finish = finish
+from bert_tokemb.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("kind", "output"), [("hdf5", "Hdf5Output"), ("parquet", "ParquetOutput")])
+def test_what_ends_it_may_be_interrupted(
+    kind: str, output: str, server: StandIn, tmp_path: Path
+) -> None:
+    """Of a long text it takes its time."""
+    (tmp_path / "text").write_text("a\n")
+    name = {"hdf5": "x.h5"}.get(kind, "x.parquet")
+    arguments = ["embed", "text", "-o", name, "--server", str(server.address)]
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING.format(module=kind, output=output), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 143, done.stderr
+    assert names(tmp_path) == {"text"}
+
+
 @BOTH
 def test_standard_output_takes_none(kind: str, run: Command, tmp_path: Path) -> None:
     (tmp_path / "text").touch()

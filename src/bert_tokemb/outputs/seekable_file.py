@@ -39,7 +39,7 @@ class SeekableFile(WholeFile):
             if is_device or descriptor_of(name) is not None:
                 what = "is no regular file" if is_device else "is open already"
                 raise OutputError(
-                    f"cannot write {name}: it {what}, and only .pkl can be sent into such"
+                    f"cannot write {name}: it {what}, and only .pkl can be written there"
                 )
         super().__init__(name, "partial")
         self._position = 0
