@@ -510,21 +510,33 @@ def test_a_signal_while_waiting_for_the_server(
 
 
 ASKED_AGAIN = """
-import os, signal
+import os, signal, time
 from bert_tokemb.interruption import Interrupted, raise_on_signals
 
 raise_on_signals()
 try:
     os.kill(os.getpid(), signal.SIGINT)
 except Interrupted:
-    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep({pause})
+    os.kill(os.getpid(), signal.{second})
     print("still tidying up", flush=True)
 """
 
 
-def test_a_second_signal_ends_it_whatever_it_does() -> None:
-    done = subprocess.run([sys.executable, "-c", ASKED_AGAIN], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+@pytest.mark.parametrize(
+    ("second", "pause", "code", "told"),
+    [
+        ("SIGTERM", 0, 143, ""),
+        ("SIGINT", 0.5, 130, ""),
+        ("SIGINT", 0, 0, "still tidying up\n"),  # as `timeout` does, and means one
+    ],
+)
+def test_a_second_signal_ends_it_whatever_it_does(
+    second: str, pause: float, code: int, told: str
+) -> None:
+    program = ASKED_AGAIN.format(second=second, pause=pause)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, told, "")
 
 
 def test_a_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ Imports next to nothing, so that the handlers are there before anything slow is 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +27,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _asked: list[int] = []
 """The signals that have come."""
+
+# timeout(1) sends its signal twice: to the command, and to the group in which it is.
+_ONCE = 0.25
+"""Seconds in which the same signal counts as one."""
+_last: dict[int, float] = {}
+"""When each came last, as the monotonic clock tells."""
 
 
 class Interrupted(BaseException):
@@ -82,6 +90,7 @@ def call_on_signals(call: Callable[[], object]) -> Iterator[None]:
     """Have a signal call something, wherever the program is; a second one ends the process."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
+        _last[signum] = time.monotonic()
         for other in ours:
             signal.signal(other, _exit)
         call()
@@ -109,6 +118,7 @@ def _tell_unraisable(lost: sys.UnraisableHookArgs) -> None:
 
 def _raise(signum: int, frame: FrameType | None) -> None:
     _asked.append(signum)
+    _last[signum] = time.monotonic()
     # Asked again while the first is being obeyed: no more tidying up.
     for other in _SIGNALS:
         if signal.getsignal(other) is _raise:
@@ -117,4 +127,6 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
-    os._exit(128 + signum)
+    before, _last[signum] = _last.get(signum, -math.inf), time.monotonic()
+    if _last[signum] - before > _ONCE:
+        os._exit(128 + signum)
