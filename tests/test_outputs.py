@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -12,6 +13,7 @@ import resource
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -184,6 +186,22 @@ def test_what_was_private_stays_so_while_it_is_written(tmp_path: Path) -> None:
         file.write(b"x")
         assert stat.S_IMODE((tmp_path / ".file.new").stat().st_mode) == 0o600
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files can be put into it all the same."""
+
+    def open_file(
+        path: str | Path, flags: int, *more: int, old: Callable[..., int] = os.open
+    ) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return old(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", open_file)
+    with WholeFile(str(tmp_path / "file")) as file:
+        file.write(b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
 
 
 def test_a_report_leaves_what_a_result_has_kept(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -126,20 +126,17 @@ class Continuation:
     @contextmanager
     def writing(self) -> Iterator[Continuation]:
         """Complete the output at the end; keep what an exception leaves, if that is of use."""
-        try:
-            with self.output:
-                try:
-                    yield self
-                finally:
-                    self._settle()
-                self.output.finish()
-                if self.output.is_file:
-                    self.output.sync()
-                ignore_signals()  # what is left takes no time, and is done or not
-        except BaseException:
-            if self.is_running and self.journal:
-                self._tell_what_is_kept(self.journal)
-            raise
+        with ExitStack() as stack:
+            stack.push(self._tell_what_is_kept)  # when the output is closed
+            stack.enter_context(self.output)
+            try:
+                yield self
+            finally:
+                self._settle()
+            self.output.finish()
+            if self.output.is_file:
+                self.output.sync()
+            ignore_signals()  # what is left takes no time, and is done or not
 
     def _settle(self) -> None:
         if self.journal is None:
@@ -152,9 +149,12 @@ class Continuation:
             # Completing the output may fail too, or be interrupted.
             self.output.keep(self.journal.is_of_use)
 
-    def _tell_what_is_kept(self, journal: Journal) -> None:
-        if journal.reached and journal.is_of_use:
-            sentences = journal.reached["tally"]["counts"]["sentences"]
+    def _tell_what_is_kept(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None or not self.is_running or self.journal is None:
+            return
+        reached = self.journal.reached
+        if reached and self.journal.is_of_use:
+            sentences = reached["tally"]["counts"]["sentences"]
             kept = count_of(sentences, "sentence is|sentences are")
             _log.warning("%s kept, the same command goes on behind them", kept)
         elif not self.output.can_go_on:

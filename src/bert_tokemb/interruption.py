@@ -31,8 +31,8 @@ _asked: list[int] = []
 # timeout(1) sends its signal twice: to the command, and to the group in which it is.
 _ONCE = 0.25
 """Seconds in which the same signal counts as one."""
-_last: dict[int, float] = {}
-"""When each came last, as the monotonic clock tells."""
+_came: dict[int, float] = {}
+"""When each came first, as the monotonic clock tells."""
 
 
 class Interrupted(BaseException):
@@ -90,7 +90,7 @@ def call_on_signals(call: Callable[[], object]) -> Iterator[None]:
     """Have a signal call something, wherever the program is; a second one ends the process."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        _last[signum] = time.monotonic()
+        _came[signum] = time.monotonic()
         for other in ours:
             signal.signal(other, _exit)
         call()
@@ -118,7 +118,7 @@ def _tell_unraisable(lost: sys.UnraisableHookArgs) -> None:
 
 def _raise(signum: int, frame: FrameType | None) -> None:
     _asked.append(signum)
-    _last[signum] = time.monotonic()
+    _came[signum] = time.monotonic()
     # Asked again while the first is being obeyed: no more tidying up.
     for other in _SIGNALS:
         if signal.getsignal(other) is _raise:
@@ -127,6 +127,5 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
-    before, _last[signum] = _last.get(signum, -math.inf), time.monotonic()
-    if _last[signum] - before > _ONCE:
+    if time.monotonic() - _came.get(signum, -math.inf) > _ONCE:
         os._exit(128 + signum)

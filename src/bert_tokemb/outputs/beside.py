@@ -151,12 +151,12 @@ def _lock(descriptor: int, name: str) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Put on disk which names are in a directory, where a file system can do that."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with suppress(OSError):
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def replaced(name: str, path: Path) -> OutputError:
