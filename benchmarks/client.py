@@ -28,11 +28,11 @@ from common import (
     tell,
 )
 
-from bert_tokemb import Address, Counts, ServingEncoder, embed, load_strategy
-from bert_tokemb.outputs.pickle import PickleOutput
-from bert_tokemb.outputs.whole_file import WholeFile
-from bert_tokemb.reading import TextInput
-from bert_tokemb.types import Encoded, FloatArray, IntArray, Strategy
+from bert_tokemb import Address, ServingEncoder, Tally, embed, load_strategy
+from bert_tokemb.formats.pickle import PickleOutput
+from bert_tokemb.storage.whole_file import WholeFile
+from bert_tokemb.text.reader import TextInput
+from bert_tokemb.types import EncodedBatch, FloatArray, IntArray, Strategy
 from support.seed import MERGES, seed_embed
 
 WIDTH = 768
@@ -57,9 +57,9 @@ LABELS = (
 
 def ours(
     text: Path, strategy: str, address: Address, output: Path, watch: Stopwatch | None = None
-) -> Counts:
+) -> Tally:
     """Embed the text with the parts of ``bert-tokemb embed``, put together as it does."""
-    counts = Counts()
+    counts = Tally()
     merging = load_strategy(strategy)
     with (
         TextInput(str(text)) as source,
@@ -72,7 +72,7 @@ def ours(
             time_encoder(encoder, watch)
             lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
             write = watch.wrap(write, WRITING)
-        arrays = embed(lines, encoder, merging, counts=counts)
+        arrays = embed(lines, encoder, merging, tally=counts)
         for array in watch.iterate(arrays, CUTTING) if watch else arrays:
             write(array)
         pickled.end()
@@ -95,7 +95,7 @@ def time_encoder(encoder: ServingEncoder, watch: Stopwatch) -> None:
     encode, exchange = encoder.encode, encoder._exchange
     receiver = exchange._connection._client.receiver
 
-    def timed_encode(batches: Iterator[Sequence]) -> Iterator[Encoded]:
+    def timed_encode(batches: Iterator[Sequence]) -> Iterator[EncodedBatch]:
         return encode(watch.iterate(batches, BATCHING))
 
     encoder.encode = timed_encode

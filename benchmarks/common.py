@@ -220,7 +220,7 @@ _remembered: dict[str, list[str]] = {}
 
 def _pieces_of_word(word: str) -> list[str]:
     """Cut basic tokens into pieces of 8 characters: on English as many as BERT's vocabulary."""
-    from bert_tokemb.wordpiece import basic_tokens
+    from bert_tokemb.tokenization.basic import basic_tokens
 
     if word not in _remembered:
         _remembered[word] = [

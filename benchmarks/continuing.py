@@ -19,7 +19,7 @@ from common import disk, much_text, scratch, take_turns, tell
 
 from bert_tokemb import open_local
 from bert_tokemb.encoders.local import LocalEncoder
-from bert_tokemb.running import Asked, run
+from bert_tokemb.jobs.job import Asked, run
 from support.models import minilm_directory
 
 ASKED = 0.02
@@ -47,8 +47,8 @@ def embed(text: Path, output: Path, encoder: LocalEncoder) -> None:
 def embed_without(text: Path, output: Path, encoder: LocalEncoder) -> None:
     """Run as if nothing could be continued."""
     with (
-        mock.patch("bert_tokemb.running.open_journal", return_value=None),
-        mock.patch("bert_tokemb.reading.hashlib.blake2b", return_value=_NoHash()),
+        mock.patch("bert_tokemb.jobs.job.open_journal", return_value=None),
+        mock.patch("bert_tokemb.text.reader.hashlib.blake2b", return_value=_NoHash()),
     ):
         embed(text, output, encoder)
 

@@ -39,14 +39,14 @@ from common import memory, much_text, scratch, take_turns, tell
 from safetensors.numpy import load_file, save_file
 
 from bert_tokemb import embed
-from bert_tokemb.batching import cut_into_batches
-from bert_tokemb.cpus import available_cpus
+from bert_tokemb.batching import make_batches
 from bert_tokemb.encoders.local import LocalEncoder, LocalPrepared
-from bert_tokemb.model.engine import Engine
-from bert_tokemb.model.pieces import PieceTokenizer
-from bert_tokemb.model.source import Model, load_model
+from bert_tokemb.models.cpus import available_cpus
+from bert_tokemb.models.engine import Engine
+from bert_tokemb.models.loading import Model, load_model
 from bert_tokemb.strategies import AVG
-from bert_tokemb.types import Budget, Encoded, FloatArray, Sentence
+from bert_tokemb.tokenization.wordpiece import PieceTokenizer
+from bert_tokemb.types import BatchLimits, EncodedBatch, FloatArray, Sentence
 
 ALONE = "engine alone"
 INT8 = "engine alone, int8"
@@ -166,7 +166,7 @@ def drain(items: Iterable[Any]) -> None:
     deque(items, maxlen=0)
 
 
-def mean_cosine(one: Iterable[Encoded], other: Iterable[Encoded]) -> float:
+def mean_cosine(one: Iterable[EncodedBatch], other: Iterable[EncodedBatch]) -> float:
     """Compare the vectors of words."""
     cosines = []
     for pair in zip(one, other, strict=True):
@@ -176,7 +176,7 @@ def mean_cosine(one: Iterable[Encoded], other: Iterable[Encoded]) -> float:
     return float(np.concatenate(cosines).mean())
 
 
-def largest_difference(one: Iterable[Encoded], other: Iterable[FloatArray]) -> float:
+def largest_difference(one: Iterable[EncodedBatch], other: Iterable[FloatArray]) -> float:
     """Compare the vectors of pieces, in batches without padding."""
     return max(
         float(np.abs(encoded.vectors - vectors.reshape(encoded.vectors.shape)).max())
@@ -194,7 +194,7 @@ def command(text: Path, directory: Path, threads: int) -> None:
 def ways_of_pytorch(theirs: PyTorch, in_order: Batch) -> dict[str, Callable[[], None]]:
     """What is timed of it."""
     by_32 = [in_order[i : i + 32] for i in range(0, len(in_order), 32)]
-    by_length = list(cut_into_batches(in_order, Budget(pieces=2048, sentences=2048)))
+    by_length = list(make_batches(in_order, BatchLimits(pieces=2048, sentences=2048)))
     return {
         IN_ORDER: lambda: drain(map(theirs.run, by_32)),
         SORTED: lambda: drain(map(theirs.run, by_length)),
@@ -226,7 +226,7 @@ def measure(model: Model, lines: Sequence[str], rounds: int, threads: int, folde
     depth = max(engine.layers) + 1
     with LocalEncoder(engine) as fp32, LocalEncoder(quantized) as int8:
         in_order = [fp32.prepare(Sentence(i, line.split())) for i, line in enumerate(lines, 1)]
-        batches = list(cut_into_batches(in_order, fp32.budget))
+        batches = list(make_batches(in_order, fp32.batch_limits))
         ways: dict[str, Callable[[], None]] = {
             ALONE: lambda: drain(fp32.encode(batches)),
             INT8: lambda: drain(int8.encode(batches)),

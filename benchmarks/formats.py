@@ -16,12 +16,12 @@ import numpy as np
 from common import memory, much_text, scratch, take_turns, tell
 from pickling import WIDTH, in_a_child, raw, sentences
 
-from bert_tokemb.outputs.formats import FORMATS, open_output
-from bert_tokemb.outputs.output import Content
-from bert_tokemb.types import Embedded
+from bert_tokemb.formats.base import Content
+from bert_tokemb.formats.registry import FORMATS, open_output
+from bert_tokemb.types import EmbeddedSentence
 
 
-def write(kind: str, text: Sequence[Embedded], path: Path) -> None:
+def write(kind: str, text: Sequence[EmbeddedSentence], path: Path) -> None:
     """Write as the command does."""
     with open_output(str(path), kind) as output:
         output.begin(Content(WIDTH, np.dtype(np.float32)))
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = [line.split() for line in much_text(options.text)]
     arrays = sentences([len(words) for words in lines], options.megabytes * 10**6)
-    text = [Embedded(i + 1, lines[i % len(lines)], array) for i, array in enumerate(arrays)]
+    text = [EmbeddedSentence(i + 1, lines[i % len(lines)], array) for i, array in enumerate(arrays)]
     size = sum(array.nbytes for array in arrays)
     with scratch(memory()) as folder:
         made = {kind: folder / f"result.{kind}" for kind in FORMATS}

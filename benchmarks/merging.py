@@ -28,25 +28,25 @@ import numpy as np
 from common import much_text, take_turns, tell
 from tokenizers import BertWordPieceTokenizer
 
-from bert_tokemb.alignment import align
-from bert_tokemb.batching import cut_into_batches
+from bert_tokemb.batching import make_batches
 from bert_tokemb.strategies import AVG, FIRST, LAST, MAX
-from bert_tokemb.types import Budget, Prepared, Sentence
-from bert_tokemb.wordpiece import UNKNOWN, basic_tokens
+from bert_tokemb.tokenization.alignment import align
+from bert_tokemb.tokenization.basic import UNKNOWN, basic_tokens
+from bert_tokemb.types import BatchLimits, PreparedSentence, Sentence
 from support.models import minilm_directory
 from support.seed import MERGES, seed_merge
 
 FLOOR = 500_000
 FLOOR_RATIO = 5
 WIDTH = 768
-BUDGET = Budget(pieces=2048, sentences=64)
+BUDGET = BatchLimits(pieces=2048, sentences=64)
 SHELVES = 8  # results that are kept for a while, as the pipeline keeps them
 
 STRATEGIES = {"avg": AVG, "last": LAST, "first": FIRST, "max": MAX}
 
 
 @dataclass(frozen=True)
-class Pieces(Prepared):
+class Pieces(PreparedSentence):
     """A sentence, its pieces without special ones, and how many each word has."""
 
     pieces: list[str]
@@ -89,7 +89,7 @@ def fill(sentences: Sequence[Pieces], random: np.random.Generator) -> Batch:
 def draw_batches(lines: Sequence[str], size: int) -> list[Batch]:
     """Return batches of ``size`` bytes in all, no two of them in the same memory."""
     random = np.random.default_rng(0)
-    cut = list(cut_into_batches(cut_into_pieces(lines), BUDGET))
+    cut = list(make_batches(cut_into_pieces(lines), BUDGET))
     random.shuffle(cut)
     batches, used = [], 0
     for sentences in cycle(cut):

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from common import memory, much_text, scratch, seconds_of, take_turns, tell
 
-from bert_tokemb.outputs.pickle import PickleOutput
-from bert_tokemb.outputs.whole_file import WholeFile
+from bert_tokemb.formats.pickle import PickleOutput
+from bert_tokemb.storage.whole_file import WholeFile
 
 FLOOR = 2.0
 WIDTH = 768

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from common import DATA, tell
 
-from bert_tokemb.batching import cut_into_batches
+from bert_tokemb.batching import make_batches
 from bert_tokemb.encoders.local import LocalEncoder
-from bert_tokemb.model.engine import Engine, Precision
-from bert_tokemb.model.source import DEFAULT_MODEL, Model, load_model
+from bert_tokemb.models.engine import Engine, Precision
+from bert_tokemb.models.loading import DEFAULT_MODEL, Model, load_model
 from bert_tokemb.strategies import load_strategy
-from bert_tokemb.types import Encoded, FloatArray, IntArray, Sentence
+from bert_tokemb.types import EncodedBatch, FloatArray, IntArray, Sentence
 
 STRATEGIES = ("first", "last", "avg", "max")
 LAYERS = (-1, -2)
@@ -53,21 +53,25 @@ def read_words(folder: Path, part: str) -> Words:
     return sentences
 
 
-def encode(sentences: Words, encoder: LocalEncoder) -> list[Encoded]:
+def encode(sentences: Words, encoder: LocalEncoder) -> list[EncodedBatch]:
     """Return the vectors of all pieces, those of the layers side by side."""
     numbered = (Sentence(i, words) for i, (words, _) in enumerate(sentences))
-    batches = cut_into_batches(map(encoder.prepare, numbered), encoder.budget)
+    batches = make_batches(map(encoder.prepare, numbered), encoder.batch_limits)
     return list(encoder.encode(batches))
 
 
-def vectors_of_words(encoded: Sequence[Encoded], strategy: str, dimensions: slice) -> FloatArray:
+def vectors_of_words(
+    encoded: Sequence[EncodedBatch], strategy: str, dimensions: slice
+) -> FloatArray:
     """Return ``(c, w)``: a column for each word, in the order in which they were encoded."""
     merge = load_strategy(strategy).merge
     merged = (merge(one.vectors[:, dimensions], one.starts, one.counts) for one in encoded)
     return np.concatenate([vectors.T for vectors in merged], axis=1)
 
 
-def tags_of_words(encoded: Sequence[Encoded], sentences: Words, tags: Sequence[str]) -> IntArray:
+def tags_of_words(
+    encoded: Sequence[EncodedBatch], sentences: Words, tags: Sequence[str]
+) -> IntArray:
     """Return ``(w,)``: the numbers of their tags, in the same order."""
     number = {tag: i for i, tag in enumerate(tags)}
     lines = (sentence.line for one in encoded for sentence in one.sentences)

@@ -21,8 +21,8 @@ from bert_serving.client import BertClient
 from common import disk, scratch, some_text, take_turns, tell
 
 from bert_tokemb import Address, ServingEncoder, embed
-from bert_tokemb.outputs.pickle import PickleOutput
-from bert_tokemb.outputs.whole_file import WholeFile
+from bert_tokemb.formats.pickle import PickleOutput
+from bert_tokemb.storage.whole_file import WholeFile
 from support.genuine import GenuineServer, make_model
 from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
 from support.seed import MERGES, seed_embed

@@ -20,7 +20,7 @@ from statistics import median
 
 from common import disk, scratch, some_text, tell
 
-from bert_tokemb.model.source import DEFAULT_MODEL, load_model
+from bert_tokemb.models.loading import DEFAULT_MODEL, load_model
 
 ASKED_SECONDS = 2.0
 

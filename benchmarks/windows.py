@@ -17,8 +17,8 @@ import numpy as np
 from common import much_text, tell
 
 from bert_tokemb import embed, open_local
-from bert_tokemb.model.pieces import PieceTokenizer
-from bert_tokemb.model.source import load_model
+from bert_tokemb.models.loading import load_model
+from bert_tokemb.tokenization.wordpiece import PieceTokenizer
 from support.models import minilm_directory
 
 WORDS = 380

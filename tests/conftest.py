@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bert_tokemb.model.engine import Engine
-from support.genuine import GenuineServer, make_model
+from bert_tokemb.models.engine import Engine
+from support.command import Command
+from support.genuine import NONE, GenuineServer, make_model
 from support.models import (
     TINY,
     as_tensorflow,
@@ -30,8 +30,6 @@ from support.tiny import start, write_tiny
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
-NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
-
 # How long an example takes, and how long it is looked for, says something of the machine only.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
@@ -41,13 +39,6 @@ settings.load_profile("ours")
 for signum in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:
         signal.signal(signum, lambda signum, frame: None)
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def load(path: Path) -> list[np.ndarray]:
-    """Read what the command wrote."""
-    return pickle.loads(path.read_bytes())
 
 
 @pytest.fixture(scope="session")

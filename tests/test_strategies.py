@@ -36,7 +36,7 @@ COUNTS = np.array([2, 1, 0, 3])
         ("max", [[3, 6], [8, 7], [0, 0], [5, 5]]),
     ],
 )
-def test_by_hand(name: str, expected: list[list[float]]) -> None:
+def test_built_in_strategies_merge_pieces(name: str, expected: list[list[float]]) -> None:
     merged = load_strategy(name).merge(VECTORS, STARTS, COUNTS)
     np.testing.assert_array_equal(merged, np.array(expected, np.float32))
     assert merged.dtype == np.float32
@@ -44,7 +44,7 @@ def test_by_hand(name: str, expected: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("name", BY_HAND)
 @given(counts=st.lists(st.integers(0, 6), max_size=12), seed=st.integers(0, 99))
-def test_all_words_at_once_are_as_one_by_one(name: str, counts: list[int], seed: int) -> None:
+def test_merging_a_batch_equals_merging_each_word(name: str, counts: list[int], seed: int) -> None:
     """Bit for bit, in float32; and the batch is left as it was."""
     sizes = np.array(counts, np.intp)
     starts = np.cumsum(sizes) - sizes
@@ -65,7 +65,7 @@ def test_float16_is_summed_in_float32() -> None:
     assert merged == 40
 
 
-def test_the_built_in_ones_are_installed_as_any_other() -> None:
+def test_built_in_strategies_are_entry_points() -> None:
     assert strategy_names() == ["avg", "first", "last", "max"]
 
 
@@ -95,7 +95,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_plain_function_is_a_strategy(plugin: str) -> None:
+def test_plain_function_is_called_for_each_word(plugin: str) -> None:
     for attribute, expected in (
         ("total", [[4, 8], [8, 7], [0, 0], [9, 9]]),
         ("Nested.middle", [[3, 6], [8, 7], [0, 0], [2, 3]]),
@@ -105,21 +105,21 @@ def test_a_plain_function_is_a_strategy(plugin: str) -> None:
         assert merged.dtype == np.float32
 
 
-def test_a_function_may_spoil_what_it_is_given(plugin: str) -> None:
+def test_function_may_write_to_its_argument(plugin: str) -> None:
     vectors = VECTORS.copy()
     load_strategy(f"{plugin}:spoil").merge(vectors, STARTS, COUNTS)
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
 @pytest.mark.parametrize("attribute", ["wrong", "words", "nothing", "ragged"])
-def test_a_function_that_returns_something_else(plugin: str, attribute: str) -> None:
-    with pytest.raises(StrategyError, match=f"{attribute} must return 2 numbers for 2 x 2"):
+def test_function_with_wrong_result_is_refused(plugin: str, attribute: str) -> None:
+    with pytest.raises(StrategyError, match=f"{attribute} must return 2 numbers for a 2 x 2 array"):
         load_strategy(f"{plugin}:{attribute}").merge(VECTORS, STARTS, COUNTS)
 
 
-def test_a_function_that_returns_too_large_numbers(plugin: str) -> None:
-    """None becomes infinite that was not."""
-    with pytest.raises(StrategyError, match="large returned a number .* too large for float32"):
+def test_overflow_of_a_function_is_refused(plugin: str) -> None:
+    """Values that are infinite already are kept."""
+    with pytest.raises(StrategyError, match="large returned a number too large for float32"):
         load_strategy(f"{plugin}:large").merge(VECTORS, STARTS, COUNTS)
     merged = load_strategy(f"{plugin}:infinite").merge(VECTORS, STARTS, COUNTS)
     np.testing.assert_array_equal(merged[0], [-np.inf, np.nan])
@@ -128,33 +128,33 @@ def test_a_function_that_returns_too_large_numbers(plugin: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mean", "there are avg, first, last, max"),
-        ("no_such_module:f", "there is no module no_such_module"),
-        ("os.no_such_module:f", "there is no module os.no_such_module"),
+        ("mean", "choose one of avg, first, last, max"),
+        ("no_such_module:f", "no module no_such_module"),
+        ("os.no_such_module:f", "no module os.no_such_module"),
         ("os:no_such_function", "os has no no_such_function"),
         ("..x:f", "write package.module:function"),
         (":f", "write package.module:function"),
         ("os:", "write package.module:function"),
     ],
 )
-def test_there_is_none(name: str, message: str) -> None:
+def test_missing_strategy_is_reported(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_strategy(name)
 
 
-def test_what_cannot_be_called(plugin: str) -> None:
-    with pytest.raises(UsageError, match="is no function but int"):
+def test_object_that_is_not_callable_is_refused(plugin: str) -> None:
+    with pytest.raises(UsageError, match="must be a function, not int"):
         load_strategy(f"{plugin}:number")
-    with pytest.raises(UsageError, match="is no function but a class"):
+    with pytest.raises(UsageError, match="must be a function, not a class"):
         load_strategy(f"{plugin}:Nested")
 
 
-def test_a_plugin_that_is_broken_keeps_its_traceback(plugin: str) -> None:
+def test_broken_plugin_keeps_its_traceback(plugin: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
         load_strategy(f"{plugin}_broken:f")
 
 
-def test_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_plugin_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "someone-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someone\nVersion: 0.1\n")
@@ -164,5 +164,5 @@ def test_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(tmp_path)
     assert "hypot" in strategy_names()
     assert isinstance(load_strategy("hypot"), PerWord)
-    with pytest.raises(UsageError, match="several installed packages bring a strategy avg"):
+    with pytest.raises(UsageError, match="several installed packages provide a strategy avg"):
         load_strategy("avg")

@@ -12,24 +12,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .encoders.address import Address
     from .encoders.local import LocalEncoder, open_local
-    from .encoders.serving import ServingEncoder
+    from .encoders.server.address import Address
+    from .encoders.server.encoder import ServingEncoder
     from .errors import TokembError
+    from .formats.results import EmbeddedText
+    from .formats.results import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
     from .pipeline import embed
-    from .results import EmbeddedText
-    from .results import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
     from .strategies import load_strategy
-    from .types import Counts
+    from .types import Tally
 
     __version__: str
 
 __all__ = [
     "Address",
-    "Counts",
     "EmbeddedText",
     "LocalEncoder",
     "ServingEncoder",
+    "Tally",
     "TokembError",
     "embed",
     "load_strategy",
@@ -38,15 +38,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Address": ".encoders.address",
-    "Counts": ".types",
-    "EmbeddedText": ".results",
+    "Address": ".encoders.server.address",
+    "Tally": ".types",
+    "EmbeddedText": ".formats.results",
     "LocalEncoder": ".encoders.local",
-    "ServingEncoder": ".encoders.serving",
+    "ServingEncoder": ".encoders.server.encoder",
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",
-    "open": ".results:EmbeddedText",
+    "open": ".formats.results:EmbeddedText",
     "open_local": ".encoders.local",
 }
 

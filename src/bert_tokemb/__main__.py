@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from .interruption import Interrupted, raise_on_signals
+from .signals import Interrupted, raise_on_signals
 
 __all__ = ["main"]
 
@@ -16,7 +16,7 @@ def main() -> NoReturn:
     """Run the command, and leave with its exit code."""
     try:
         raise_on_signals()
-        from .cli import run  # slow enough to be interrupted
+        from .cli.main import run  # slow enough to be interrupted
 
         _leave(run())
     except Interrupted as interrupted:

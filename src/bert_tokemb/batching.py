@@ -1,8 +1,8 @@
-"""Batches of alike length, out of a look-ahead of bounded size.
+"""Batches of similar length from a look-ahead of bounded size, and results back in input order.
 
-A batch is padded to its longest sentence. So a stretch of the text is read ahead, sorted by
-length and cut into batches; the arrays that come back wait on a *shelf* until the stretch is
-complete, and leave it in the text's order. Equal sentences of a stretch are encoded once.
+A batch is padded to its longest sentence. A chunk of consecutive lines is therefore read ahead,
+sorted by length and cut into batches. The results wait in a *reorder buffer* until the chunk is
+complete, and leave it in input order. Equal sentences of a chunk are encoded once.
 """
 
 from __future__ import annotations
@@ -12,111 +12,115 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .types import Budget, Embedded, P, Prepared, Sentence
+from .types import BatchLimits, EmbeddedSentence, P, PreparedSentence, Sentence
 
-__all__ = ["Shelf", "cut_into_batches", "read_ahead"]
+__all__ = ["ReorderBuffer", "make_batches", "read_chunks"]
 
-# What a sentence takes besides its vectors: the array itself, its words and basic tokens. Those
-# of ASCII words are shared or share their characters, an ideograph is a string of its own.
-_OVERHEAD = 1024
-_OVERHEAD_PER_WORD = 256
-_OVERHEAD_PER_ASCII = 8
-_OVERHEAD_PER_CHARACTER = 100
+# Bytes that a sentence takes in addition to its vectors: the array object, its words and its basic
+# tokens. ASCII words share objects or characters; each ideograph is a string of its own.
+_PER_SENTENCE = 1024
+_PER_WORD = 256
+_PER_ASCII_CHARACTER = 8
+_PER_CHARACTER = 100
 
 
 @dataclass(slots=True)
-class Shelf:
-    """A stretch of consecutive lines; the arrays of its sentences, as far as they came."""
+class ReorderBuffer:
+    """The results of one chunk, until all of them are there."""
 
     first_line: int
     last_line: int = 0
-    mark: Any = None
-    """What the caller wants to know of the text's state behind the last line."""
-    wanted: Counter[int] = field(default_factory=Counter)
-    """For each sentence that is encoded, by its line, how many lines have not had it yet."""
-    equal: dict[int, int] = field(default_factory=dict)
-    """For each sentence that was there before, the line of the one that is encoded."""
-    done: dict[int, Embedded] = field(default_factory=dict)
-    """By line, what was encoded and not taken for the last time."""
+    resume_point: Any = None
+    """The state of the text after the last line, as the caller recorded it."""
+    users: Counter[int] = field(default_factory=Counter)
+    """By line of each encoded sentence: how many lines still need its result."""
+    equal_to: dict[int, int] = field(default_factory=dict)
+    """By line of each repeated sentence: the line of the equal sentence that is encoded."""
+    done: dict[int, EmbeddedSentence] = field(default_factory=dict)
+    """By line: results that a line still needs."""
 
     @property
     def complete(self) -> bool:
-        """Whether every sentence is here."""
-        return len(self.done) == len(self.wanted)
+        """Whether every sentence has its result."""
+        return len(self.done) == len(self.users)
 
-    def take(self, line: int) -> Embedded | None:
-        """Take a line's sentence, in the lines' order; None for a blank line."""
-        first = self.equal.pop(line, line)
-        if first not in self.done:
+    def take(self, line: int) -> EmbeddedSentence | None:
+        """Return the result of a line, or None for a blank line. Call it once for each line."""
+        encoded = self.equal_to.pop(line, line)
+        if encoded not in self.done:
             return None
-        self.wanted[first] -= 1
-        if self.wanted[first]:
-            # The array itself goes to the last one, so that whoever has another may write to it.
-            one = self.done[first]
-            return replace(one, line=line, array=one.array.copy())
-        return replace(self.done.pop(first), line=line)
+        self.users[encoded] -= 1
+        if self.users[encoded]:
+            # Copies for all but the last, so that each array can be written to.
+            sentence = self.done[encoded]
+            return replace(sentence, line=line, array=sentence.array.copy())
+        return replace(self.done.pop(encoded), line=line)
 
 
-def read_ahead(
+def read_chunks(
     lines: Iterable[tuple[int, str]],
     prepare: Callable[[Sentence], P],
     bytes_per_word: int,
-    size: int,
-    mark: Callable[[], Any] = lambda: None,
-) -> Iterator[tuple[Shelf, list[P]]]:
-    """Yield stretches whose results take about ``size`` bytes, at least one sentence each.
+    look_ahead: int,
+    record: Callable[[], Any] = lambda: None,
+) -> Iterator[tuple[ReorderBuffer, list[P]]]:
+    """Yield chunks of lines with at least one sentence each.
 
     Args:
-        lines: Numbered.
-        prepare: Makes of a sentence what is encoded.
-        bytes_per_word: What the result takes.
-        size: How much of the text is read.
-        mark: Called behind the last line of each stretch.
+        lines: Line numbers and lines.
+        prepare: Prepares a sentence for its encoder.
+        bytes_per_word: Size of a word's vector.
+        look_ahead: Bytes that the results of a chunk take, approximately.
+        record: Called after the last line of each chunk; returns its ``resume_point``.
+
+    Yields:
+        An empty reorder buffer, and the distinct sentences to encode.
     """
-    shelf: Shelf | None = None
-    prepared, known, used = list[P](), dict[str, int](), 0
+    buffer: ReorderBuffer | None = None
+    prepared, first_seen, size = list[P](), dict[str, int](), 0
     for number, line in lines:
-        if shelf is None:
-            shelf, prepared, known, used = Shelf(first_line=number), [], {}, 0
-        shelf.last_line = number
+        if buffer is None:
+            buffer, prepared, first_seen, size = ReorderBuffer(number), [], {}, 0
+        buffer.last_line = number
         if words := line.split():
-            first = known.setdefault(" ".join(words), number)
-            shelf.wanted[first] += 1
-            if first == number:
+            encoded = first_seen.setdefault(" ".join(words), number)
+            buffer.users[encoded] += 1
+            if encoded == number:
                 prepared.append(prepare(Sentence(number, words)))
             else:
-                shelf.equal[number] = first
-            used += _OVERHEAD + len(words) * (bytes_per_word + _OVERHEAD_PER_WORD)
-            used += len(line) * (_OVERHEAD_PER_ASCII if line.isascii() else _OVERHEAD_PER_CHARACTER)
-            if used >= size:
-                shelf.mark = mark()
-                yield shelf, prepared
-                shelf = None
-    if shelf is not None:
-        shelf.mark = mark()
-        yield shelf, prepared
+                buffer.equal_to[number] = encoded
+            size += _PER_SENTENCE + len(words) * (bytes_per_word + _PER_WORD)
+            size += len(line) * (_PER_ASCII_CHARACTER if line.isascii() else _PER_CHARACTER)
+            if size >= look_ahead:
+                buffer.resume_point = record()
+                yield buffer, prepared
+                buffer = None
+    if buffer is not None:
+        buffer.resume_point = record()
+        yield buffer, prepared
 
 
-def cut_into_batches(prepared: Iterable[P], budget: Budget) -> Iterator[Sequence[P]]:
-    """Sort sentences, longest first, and cut them where the budget is full when padded.
+def make_batches(prepared: Iterable[P], limits: BatchLimits) -> Iterator[Sequence[P]]:
+    """Sort sentences by length and cut them into batches that respect the limits.
 
-    Where it asks for uniform batches, they are also cut where the length changes.
-
-    The longest come first so that one that is too long is met at once.
+    The longest come first, so that a sentence that is too long is found at once.
     """
     batch: list[P] = []
-    for one in sorted(prepared, key=lambda one: one.length, reverse=True):
-        if batch and _is_full(batch, one, budget):
+    for sentence in sorted(prepared, key=lambda one: one.length, reverse=True):
+        if batch and _is_full(batch, sentence, limits):
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(sentence)
     if batch:
         yield batch
 
 
-def _is_full(batch: Sequence[Prepared], one: Prepared, budget: Budget) -> bool:
+def _is_full(
+    batch: Sequence[PreparedSentence], following: PreparedSentence, limits: BatchLimits
+) -> bool:
+    longest = batch[0].length
     return (
-        len(batch) >= budget.sentences
-        or batch[0].length * (len(batch) + 1) > budget.pieces
-        or (budget.uniform and one.length < batch[0].length)
+        len(batch) >= limits.sentences
+        or longest * (len(batch) + 1) > limits.pieces
+        or (limits.uniform and following.length < longest)
     )

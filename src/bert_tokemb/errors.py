@@ -1,46 +1,57 @@
-"""The errors a user can meet: each is one sentence that says what to do.
+"""Errors that a user's mistake or an outside fault can cause.
 
-The command turns them into a line on standard error and an exit code, in one place
-(:mod:`bert_tokemb.cli`). Anything else that is raised is a bug and keeps its traceback.
+Each message is one sentence that says what is wrong. It never names a command-line option: errors
+for which the command line has advice carry fields, and :mod:`bert_tokemb.cli.advice` turns these
+into the advice. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .humanize import format_bytes
+
 __all__ = [
+    "PARSER_ERRORS",
+    "CasedUnknownError",
+    "DiskSpaceError",
+    "FloatOverflowError",
     "InputError",
+    "LongSentenceError",
+    "MemoryShortageError",
+    "MissingPackageError",
     "ModelError",
-    "OddWordError",
     "OutputError",
-    "SentenceTooLongError",
+    "OutputInUseError",
+    "OutputNameError",
+    "RefusedWordError",
+    "ResumeError",
     "ServerError",
+    "ServerSettingsError",
+    "ServerSilentError",
+    "ServerUnreachableError",
     "StrategyError",
+    "ThreadLimitError",
     "TokembError",
     "UsageError",
+    "reason",
+    "translate",
 ]
 
 
 class TokembError(Exception):
-    """Anything that went wrong and is no bug of ours."""
-
-    exit_code = 1
+    """Base class of all errors that are not bugs."""
 
 
 class UsageError(TokembError):
-    """The command line, or the arguments of a call, cannot be meant."""
-
-    exit_code = 2
+    """Invalid command line or arguments."""
 
 
 class InputError(TokembError):
     """The text cannot be read, or is not UTF-8."""
-
-
-class SentenceTooLongError(InputError):
-    """A sentence has more word pieces than the model or the server takes."""
-
-
-class OddWordError(InputError):
-    """``--strict``: a word is unknown to the model, or has no word pieces."""
 
 
 class OutputError(TokembError):
@@ -48,16 +59,264 @@ class OutputError(TokembError):
 
 
 class StrategyError(TokembError):
-    """A strategy plug-in did not give what it must give."""
+    """A strategy returned something other than one vector per word."""
 
 
 class ServerError(TokembError):
-    """The server cannot be reached, is started wrongly, fell silent, or answers nonsense."""
-
-    exit_code = 3
+    """The server cannot be reached, has unsuitable settings, or sends invalid replies."""
 
 
 class ModelError(TokembError):
-    """The embedded engine's model cannot be found, read, or used, or its packages are missing."""
+    """The model cannot be found, read or run."""
 
-    exit_code = 4
+
+@dataclass(eq=False)
+class MissingPackageError(TokembError):
+    """Packages of an optional extra are not installed."""
+
+    feature: str
+    """What needs them, such as ``reading .zst files``."""
+    extra: str
+    packages: Sequence[str]
+
+    def __str__(self) -> str:
+        plural = "s" * (len(self.packages) > 1)
+        return (
+            f"pip install 'bert-tokemb[{self.extra}]': {self.feature} needs the missing "
+            f"package{plural} {', '.join(self.packages)}"
+        )
+
+
+@dataclass(eq=False)
+class LongSentenceError(InputError):
+    """A sentence has more pieces than the model or the server accepts."""
+
+    line: int
+    words: int
+    limit: int
+    """The most pieces, special tokens excluded."""
+    limit_of: Literal["model", "max_seq_len", "server", "server's model"]
+    """What sets the limit."""
+    pieces: int | None = None
+    """Pieces of the sentence; None if they are known only to exceed the limit."""
+    model_limit: int | None = None
+    """The most pieces that the model itself accepts, special tokens included, if known."""
+
+    def __str__(self) -> str:
+        pieces = f"{self.pieces} pieces, more" if self.pieces else "more pieces"
+        sets = {
+            "model": "the model accepts",
+            "max_seq_len": "the maximum sequence length allows",
+            "server": "the server's -max_seq_len allows",
+            "server's model": "the server's model accepts",
+        }[self.limit_of]
+        return (
+            f"line {self.line} ({self.words} word{'s' * (self.words != 1)}) has {pieces} "
+            f"than the {self.limit} that {sets} in addition to [CLS] and [SEP]"
+        )
+
+
+@dataclass(eq=False)
+class RefusedWordError(InputError):
+    """In strict mode: a word is unknown to the model or has no pieces."""
+
+    line: int
+    word: str
+    problem: Literal["unknown", "without pieces"]
+
+    def __str__(self) -> str:
+        why = {
+            "unknown": "is unknown to the model",
+            "without pieces": "has no pieces: BERT deletes all of its characters",
+        }[self.problem]
+        return f"line {self.line}: the word {self.word!r} {why}"
+
+
+@dataclass(eq=False)
+class FloatOverflowError(OutputError):
+    """A value is too large for the data type of the output."""
+
+    line: int
+    dtype: str
+    maximum: float
+    wider: str
+    """A data type that holds the value."""
+
+    def __str__(self) -> str:
+        return (
+            f"line {self.line}: a value is too large for {self.dtype}, whose maximum is "
+            f"{self.maximum:,.0f}"
+        )
+
+
+@dataclass(eq=False)
+class OutputNameError(UsageError):
+    """The output cannot have this name in this format."""
+
+    name: str
+    problem: Literal["empty", "compressed", "not seekable", "terminal"]
+    format: str = "pkl"
+
+    def __str__(self) -> str:
+        return {
+            "empty": "the name of the output is empty",
+            "compressed": f"cannot write {self.name}: results are not compressed",
+            "not seekable": f"cannot write {self.format} to {self.name}: only pkl can be written "
+            "to a pipe, a device or a file that is already open",
+            "terminal": f"cannot write to {self.name}: it is a terminal",
+        }[self.problem]
+
+
+@dataclass(eq=False)
+class OutputInUseError(OutputError):
+    """Another run is writing the same output."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"another run is writing {self.name}"
+
+
+@dataclass(eq=False)
+class DiskSpaceError(OutputError):
+    """The result is larger than the free space on the disk."""
+
+    name: str
+    needed: int
+    """Bytes still to be written, estimated."""
+    free: int
+    """Bytes."""
+    can_be_halved: bool
+    """Whether float16 instead of float32 is possible."""
+
+    def __str__(self) -> str:
+        return (
+            f"cannot write {self.name}: it may take {format_bytes(self.needed)}, but only "
+            f"{format_bytes(self.free)} are free on the disk"
+        )
+
+
+@dataclass(eq=False)
+class ResumeError(UsageError):
+    """A partial output exists that this run cannot resume."""
+
+    name: str
+    reasons: Sequence[str]
+    kind: Literal["other command", "earlier version", "refused sentences"] = "other command"
+
+    def __str__(self) -> str:
+        what = {
+            "other command": f"{self.name} was started by a different command",
+            "earlier version": f"{self.name} was started by another version of bert-tokemb",
+            "refused sentences": f"{self.name} cannot be resumed",
+        }[self.kind]
+        return f"{what} ({'; '.join(self.reasons)})" if self.reasons else what
+
+
+class CasedUnknownError(ModelError):
+    """Nothing says whether the model is cased, and its vocabulary suggests that it is."""
+
+
+class MemoryShortageError(ModelError):
+    """The model needs more memory than is available."""
+
+
+class ThreadLimitError(ModelError):
+    """The system does not allow another thread, or lacks the memory for one."""
+
+
+@dataclass(eq=False)
+class ServerUnreachableError(ServerError):
+    """No bert-serving-server answers at an address."""
+
+    message: str
+    address: Any
+    """A :class:`bert_tokemb.Address`."""
+    wrong_ports: bool = False
+    """Whether something listens there, though it does not answer as a server."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(eq=False)
+class ServerSettingsError(ServerError):
+    """The server was started without options that are needed."""
+
+    address: Any
+    """A :class:`bert_tokemb.Address`."""
+    missing: Collection[str]
+    """Options of ``bert-serving-start``."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The server's settings."""
+
+    def __str__(self) -> str:
+        return (
+            f"the server at {self.address} was started without {' and '.join(self.missing)}, so "
+            "it does not return vectors of pieces"
+        )
+
+
+@dataclass(eq=False)
+class ServerSilentError(ServerError):
+    """The server did not answer a request within the time-out."""
+
+    message: str
+    timeout: float
+    """Seconds."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+PARSER_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # RecursionError among them: a JSON file of nothing but brackets
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What parsers raise on damaged data, as seen in fuzzing. For :func:`translate`."""
+
+
+@contextmanager
+def translate(
+    error: Callable[[str], Exception],
+    action: str,
+    *,
+    damage: tuple[type[Exception], ...] = (),
+    damaged: str = "",
+) -> Iterator[None]:
+    """Raise exceptions of the system or of a library, raised within the block, as ``error``.
+
+    Args:
+        error: Makes the exception from a message.
+        action: What the block does, such as ``write out.pkl``. An ``OSError`` becomes
+            ``cannot {action}: {reason}``.
+        damage: Exceptions that mean damaged data. They win over ``OSError``.
+        damaged: What is then said, such as ``model.h5 is damaged``; the detail follows it.
+
+    >>> with translate(InputError, "read text"):
+    ...     open("no/such/file")
+    Traceback (most recent call last):
+    bert_tokemb.errors.InputError: cannot read text: No such file or directory
+    """
+    try:
+        yield
+    except TokembError:
+        raise
+    except damage as foreign:
+        detail = reason(foreign)
+        raise error(f"{damaged}: {detail}" if detail else damaged) from foreign
+    except OSError as foreign:
+        raise error(f"cannot {action}: {reason(foreign)}") from foreign
+
+
+def reason(error: BaseException) -> str:
+    """Return the message of an exception on one line, without the file name of an OSError."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""From lines to arrays: all of the tool but its files."""
+"""From lines to word vectors: the whole tool except its files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from typing import Any, Generic, Literal
 
 import numpy as np
 
-from .batching import Shelf, cut_into_batches, read_ahead
-from .errors import OddWordError, StrategyError
+from .batching import ReorderBuffer, make_batches, read_chunks
+from .errors import RefusedWordError, StrategyError
 from .strategies import WordFunction, load_strategy
-from .types import Counts, Embedded, Encoded, Encoder, FloatArray, P, Remarks, Strategy
+from .types import (
+    Diagnostics,
+    EmbeddedSentence,
+    EncodedBatch,
+    Encoder,
+    FloatArray,
+    P,
+    Strategy,
+    Tally,
+)
 
-__all__ = ["LOOK_AHEAD", "Pipeline", "Stretch", "embed"]
+__all__ = ["LOOK_AHEAD", "Chunk", "Pipeline", "embed"]
 
 LOOK_AHEAD = 32 << 20
 """Bytes of results for which the text is read ahead."""
@@ -27,38 +36,38 @@ def embed(
     *,
     blank_lines: Literal["keep", "skip"] = "keep",
     strict: bool = False,
-    counts: Counts | None = None,
+    tally: Tally | None = None,
     look_ahead: int = LOOK_AHEAD,
 ) -> Iterator[FloatArray]:
-    """Yield an ``(n, c)`` array for each sentence, in order: one row for each of its n words.
+    """Yield an ``(n, c)`` array for each sentence, in order: one row for each of its ``n`` words.
 
-    A generator: nothing is read or checked before the first array is asked for. Arrays of
-    sentences that were encoded together share memory, which is freed with the last of them:
-    copy one that is to be kept alone.
+    This is a generator: nothing is read or checked before the first array is requested. Arrays of
+    sentences that were encoded together share memory until the last of them is freed, so copy an
+    array that you keep alone.
 
     Args:
-        sentences: Lines of text; words are what ``str.split()`` gives.
-        encoder: Gives the vectors of word pieces, ``c`` wide.
+        sentences: Lines of text; words are what ``str.split()`` returns.
+        encoder: Encodes the sentences; its vectors have width ``c``.
         strategy: Merges the pieces of a word: a name, ``package.module:function``, a function
             ``(k, c) -> (c,)``, or a :class:`bert_tokemb.types.Strategy`.
-        blank_lines: ``keep`` yields ``(0, c)`` for a line without words, ``skip`` nothing.
+        blank_lines: ``keep`` yields a ``(0, c)`` array for a line without words, ``skip`` nothing.
         strict: Refuse words that are unknown to the model, and words without pieces.
-        counts: Counts up what has been yielded, for the caller to look at.
-        look_ahead: About how many bytes of results may wait while sentences are sorted by
-            length. Memory is bounded by it, whatever the length of the text.
+        tally: Counts what has been yielded.
+        look_ahead: Approximate number of bytes of results that may wait while sentences are
+            sorted by length. It bounds the memory, whatever the length of the text.
 
     Yields:
-        Arrays of the encoder's type (float32, or float16), contiguous and writable. A word
-        without pieces gives a row of zeros, an unknown one the vector of its ``[UNK]``.
+        Arrays of the encoder's data type, contiguous and writable. A word without pieces has a
+        row of zeros, an unknown word the vector of its ``[UNK]``.
 
     Raises:
-        OddWordError: under ``strict``, at the first such word of a stretch of lines.
-        TokembError: whatever the encoder, the strategy or the reader of ``sentences`` meets.
+        RefusedWordError: in strict mode, at the first such word of a chunk of lines.
+        TokembError: if the encoder, the strategy or the reader of ``sentences`` fails.
     """
     if isinstance(sentences, str):
-        raise TypeError("sentences is a string: give an iterable of lines")
+        raise TypeError("sentences is a string; pass an iterable of lines")
     if blank_lines not in ("keep", "skip"):
-        raise ValueError(f"blank_lines is {blank_lines!r}: give 'keep' or 'skip'")
+        raise ValueError(f"blank_lines must be 'keep' or 'skip', not {blank_lines!r}")
     pipeline = Pipeline(
         encoder,
         load_strategy(strategy),
@@ -66,27 +75,27 @@ def embed(
         strict=strict,
         look_ahead=look_ahead,
     )
-    for stretch in pipeline.stretches(sentences, Counts() if counts is None else counts):
-        for one in stretch.sentences:
-            yield one.array
+    for chunk in pipeline.chunks(sentences, Tally() if tally is None else tally):
+        for sentence in chunk.sentences:
+            yield sentence.array
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Chunk:
     """Consecutive lines that were read ahead together.
 
-    What is embedded of them, and what is written, does not depend on what came before.
+    Their results do not depend on the chunks before, which is what makes resuming exact.
     """
 
-    sentences: Iterator[Embedded]
-    """To be looked at before the next stretch is asked for."""
-    mark: Any
-    """What was to be known of the text's state behind the last line."""
+    sentences: Iterator[EmbeddedSentence]
+    """To be consumed before the next chunk is requested."""
+    resume_point: Any
+    """The state of the text after the last line, as the caller recorded it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline(Generic[P]):
-    """From lines to arrays; see :func:`embed`."""
+    """Everything between lines and word vectors; see :func:`embed` for the fields."""
 
     encoder: Encoder[P]
     strategy: Strategy
@@ -94,100 +103,104 @@ class Pipeline(Generic[P]):
     strict: bool = False
     look_ahead: int = LOOK_AHEAD
 
-    def stretches(
+    def chunks(
         self,
         lines: Iterable[str],
-        counts: Counts,
+        tally: Tally,
         *,
         first_line: int = 1,
-        mark: Callable[[], Any] = lambda: None,
-    ) -> Iterator[Stretch]:
-        """Yield the sentences of the text, a stretch at a time.
+        record: Callable[[], Any] = lambda: None,
+        progress: Callable[[int, int], object] = lambda sentences, words: None,
+    ) -> Iterator[Chunk]:
+        """Yield the sentences of the text, one chunk at a time.
 
         Args:
-            lines: Of the text.
-            counts: Counts up what has been yielded.
-            first_line: The number of the first one.
-            mark: Called each time a stretch of lines has been read.
+            lines: Lines of the text.
+            tally: Counts what has been yielded.
+            first_line: The line number of the first of them.
+            record: Called whenever a chunk of lines has been read; returns its ``resume_point``.
+            progress: Called with the number of sentences and words of each encoded batch, long
+                before their chunk is complete.
         """
-        shelves: deque[Shelf] = deque()
+        buffers: deque[ReorderBuffer] = deque()
 
         def batches() -> Iterator[Sequence[P]]:
             bytes_per_word = self.encoder.width * self.encoder.dtype.itemsize
             numbered = enumerate(lines, first_line)
-            for shelf, prepared in read_ahead(
-                numbered, self.encoder.prepare, bytes_per_word, self.look_ahead, mark
+            for buffer, prepared in read_chunks(
+                numbered, self.encoder.prepare, bytes_per_word, self.look_ahead, record
             ):
-                shelves.append(shelf)
-                yield from cut_into_batches(prepared, self.encoder.budget)
+                buffers.append(buffer)
+                yield from make_batches(prepared, self.encoder.batch_limits)
 
-        def finished() -> Iterator[Stretch]:
-            while shelves and shelves[0].complete:
-                shelf = shelves.popleft()
+        def complete() -> Iterator[Chunk]:
+            while buffers and buffers[0].complete:
+                buffer = buffers.popleft()
                 if self.strict:
-                    _refuse_odd_words(shelf)
-                yield Stretch(self._clear(shelf, counts), shelf.mark)
+                    _refuse_words(buffer)
+                yield Chunk(self._in_order(buffer, tally), buffer.resume_point)
 
         for encoded in self.encoder.encode(batches()):
             merged = self.strategy.merge(encoded.vectors, encoded.starts, encoded.counts)
-            _check(merged, encoded)
-            _put(shelves[0], encoded, merged)
-            del encoded, merged  # before the next are made
-            yield from finished()
-        yield from finished()
+            _check_shape(merged, encoded)
+            progress(len(encoded.sentences), len(encoded.counts))
+            _store(encoded, merged, buffers[0])
+            del encoded, merged  # frees the memory before the next batch arrives
+            yield from complete()
+        yield from complete()
 
-    def _clear(self, shelf: Shelf, counts: Counts) -> Iterator[Embedded]:
-        """Yield the sentences of a complete shelf, and the blank lines among them if wanted."""
+    def _in_order(self, buffer: ReorderBuffer, tally: Tally) -> Iterator[EmbeddedSentence]:
+        """Yield the sentences of a complete chunk, and its blank lines unless they are skipped."""
         blank = np.zeros((0, self.encoder.width), self.encoder.dtype)
-        for line in range(shelf.first_line, shelf.last_line + 1):
-            one = shelf.take(line)
-            if one is None and not self.keep_blank_lines:
-                counts.lines += 1
-                counts.blank_lines += 1
-                continue
-            one = one or Embedded(line, (), blank)
-            counts.see(one)
-            yield one
+        for line in range(buffer.first_line, buffer.last_line + 1):
+            sentence = buffer.take(line)
+            if sentence is None:
+                if not self.keep_blank_lines:
+                    tally.skip_blank_line()
+                    continue
+                sentence = EmbeddedSentence(line, (), blank)
+            tally.add(sentence)
+            yield sentence
 
 
-def _check(merged: FloatArray, encoded: Encoded) -> None:
-    """Rows equal words, whoever wrote the strategy."""
+def _check_shape(merged: FloatArray, encoded: EncodedBatch) -> None:
+    """Rows equal words, whatever a plug-in returns."""
     expected = (len(encoded.counts), encoded.vectors.shape[1])
     if getattr(merged, "shape", None) != expected or merged.dtype != encoded.vectors.dtype:
         raise StrategyError(
-            f"the strategy must return {encoded.vectors.dtype} of shape {expected}, and returned "
+            f"the strategy must return {encoded.vectors.dtype} of shape {expected}, but returned "
             f"{getattr(merged, 'dtype', merged)} of shape {getattr(merged, 'shape', None)}"
         )
 
 
-def _put(shelf: Shelf, encoded: Encoded, merged: FloatArray) -> None:
-    """Cut a batch's words into sentences."""
+def _store(encoded: EncodedBatch, merged: FloatArray, buffer: ReorderBuffer) -> None:
+    """Cut the word vectors of a batch into sentences."""
     empty = encoded.counts == 0
-    odd = encoded.unknown | empty
+    notable = encoded.unknown | empty
     start = 0
     for sentence in encoded.sentences:
         end = start + len(sentence.words)
-        remarks = None
+        diagnostics = Diagnostics()
         inexact = sentence.line in encoded.inexact
-        if inexact or encoded.windowed or odd[start:end].any():
-            remarks = Remarks(
+        if inexact or encoded.windowed or notable[start:end].any():
+            diagnostics = Diagnostics(
                 encoded.unknown[start:end].nonzero()[0].tolist(),
                 empty[start:end].nonzero()[0].tolist(),
                 inexact,
                 encoded.windowed,
             )
-        one = Embedded(sentence.line, sentence.words, merged[start:end], remarks)
-        shelf.done[sentence.line] = one
+        buffer.done[sentence.line] = EmbeddedSentence(
+            sentence.line, sentence.words, merged[start:end], diagnostics
+        )
         start = end
 
 
-def _refuse_odd_words(shelf: Shelf) -> None:
-    for line, one in sorted(shelf.done.items()):
-        if one.remarks and (odd := [*one.remarks.unknown, *one.remarks.empty]):
-            word = min(odd)
-            empty = word in one.remarks.empty
-            what = "has no word pieces, BERT deletes all its characters" if empty else "is unknown"
-            raise OddWordError(
-                f"line {line}: the word {one.words[word]!r} {what}; change it, or run without "
-                "--strict"
+def _refuse_words(buffer: ReorderBuffer) -> None:
+    for line, sentence in sorted(buffer.done.items()):
+        found = sentence.diagnostics
+        if refused := [*found.unknown, *found.empty]:
+            j = min(refused)
+            problem: Literal["unknown", "without pieces"] = (
+                "without pieces" if j in found.empty else "unknown"
             )
+            raise RefusedWordError(line, sentence.words[j], problem)

@@ -1,12 +1,12 @@
-"""From the vectors of a word's pieces to the vector of the word.
+"""Strategies merge the piece vectors of a word into one word vector.
 
-Built-in strategies merge all words of a batch at once: the first pieces of all words are
-gathered, then the second pieces of those that have one are added, and so on. That takes as many
-steps as the longest word has pieces, whatever the number of words.
+The built-in strategies merge all words of a batch at once: they gather the first pieces of all
+words, then add the second pieces of the words that have one, and so on. The number of steps is
+the number of pieces of the longest word, whatever the number of words.
 
-A plug-in is a plain function of one word, ``(k, c) -> (c,)``; :class:`PerWord` makes a strategy
-of it. Both come in by name through the entry-point group ``bert_tokemb.strategies``, or by
-import path.
+A plug-in is a plain function of one word, ``(k, c) -> (c,)``, which :class:`PerWord` turns into a
+strategy. Built-in strategies and plug-ins are found by the same means: by name, through the
+entry-point group ``bert_tokemb.strategies``, or as ``package.module:function``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 GROUP = "bert_tokemb.strategies"
-"""The entry-point group."""
+"""The entry-point group of strategies."""
 
 WordFunction = Callable[[FloatArray], Any]
 
@@ -53,8 +53,14 @@ class _Pick:
         return _gather(vectors, starts + self._rank_of(counts), counts)
 
 
-class _Fold:
-    """All pieces of each word, brought together two at a time, from left to right."""
+class _Reduce:
+    """All pieces of each word, combined from left to right.
+
+    Args:
+        ufunc: Combines two vectors.
+        finish: Changes the combined ``(m, c)`` vectors in place, given the ``(m,)`` numbers of
+            pieces.
+    """
 
     def __init__(self, ufunc: np.ufunc, finish: Callable[[FloatArray, IntArray], None]) -> None:
         self._ufunc = ufunc
@@ -62,23 +68,23 @@ class _Fold:
 
     def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
         merged = _gather(vectors, starts, counts)
-        # Sums of float16 would overflow and lose digits: they are kept in float32.
+        # Sums in float16 would overflow and lose digits.
         total = merged.astype(np.float32, copy=False)
         several = np.flatnonzero(counts > 1)
         if several.size:
             part = total[several]
-            rank, left = 1, np.arange(several.size)
-            while left.size:
-                part[left] = self._ufunc(part[left], vectors[starts[several[left]] + rank])
+            rank, longer = 1, np.arange(several.size)
+            while longer.size:
+                part[longer] = self._ufunc(part[longer], vectors[starts[several[longer]] + rank])
                 rank += 1
-                left = left[counts[several[left]] > rank]
+                longer = longer[counts[several[longer]] > rank]
             self._finish(part, counts[several])
             total[several] = part
         return total.astype(vectors.dtype, copy=False)
 
 
 def _gather(vectors: FloatArray, rows: IntArray, counts: IntArray) -> FloatArray:
-    """Copy a row for each word, zeros for words without pieces."""
+    """Return one row for each word, zeros for words without pieces."""
     if counts.all():
         return vectors[rows]
     merged = np.zeros((len(rows), vectors.shape[1]), vectors.dtype)
@@ -91,27 +97,27 @@ def _divide(total: FloatArray, counts: IntArray) -> None:
     np.divide(total, counts[:, np.newaxis].astype(total.dtype), out=total)
 
 
-def _leave(total: FloatArray, counts: IntArray) -> None:
+def _keep(total: FloatArray, counts: IntArray) -> None:
     pass
 
 
 FIRST: Strategy = _Pick(lambda counts: np.zeros_like(counts))
 """The vector of the word's first piece."""
 LAST: Strategy = _Pick(lambda counts: counts - 1)
-"""The vector of its last piece."""
-AVG: Strategy = _Fold(np.add, _divide)
-"""The mean of its pieces' vectors."""
-MAX: Strategy = _Fold(np.maximum, _leave)
-"""The largest value of its pieces in each dimension."""
+"""The vector of the word's last piece."""
+AVG: Strategy = _Reduce(np.add, _divide)
+"""The mean of the vectors of the word's pieces."""
+MAX: Strategy = _Reduce(np.maximum, _keep)
+"""The maximum over the word's pieces in each dimension."""
 
 
 class PerWord:
-    """A strategy made of a plain function of one word.
+    """A strategy that calls a plain function for each word.
 
     Args:
-        function: Takes a writable ``(k, c)`` array, ``k >= 1`` pieces, and returns ``(c,)``
+        function: Takes a writable ``(k, c)`` array of ``k >= 1`` pieces and returns ``(c,)``
             numbers. It is not called for words without pieces.
-        name: What to call it in messages.
+        name: The name of the strategy in error messages.
     """
 
     def __init__(self, function: WordFunction, name: str) -> None:
@@ -122,14 +128,14 @@ class PerWord:
         """Call the function for each word; see :class:`bert_tokemb.types.Strategy`.
 
         Raises:
-            StrategyError: the function returns something else than ``(c,)`` numbers, or some
-                that are too large for the vectors' type.
+            StrategyError: if the function returns something other than ``(c,)`` numbers, or
+                numbers that are too large for the data type of ``vectors``.
         """
         width = vectors.shape[1]
         merged = np.zeros((len(starts), width), vectors.dtype)
         for j, (start, count) in enumerate(zip(starts, counts, strict=True)):
             if count:
-                # A copy: what the function does to its argument is its own affair.
+                # A copy, since the function may write to its argument.
                 result = self._function(vectors[start : start + count].copy())
                 merged[j] = self._checked(result, count, width, merged.dtype)
         return merged
@@ -141,8 +147,8 @@ class PerWord:
             values = np.empty(0, object)
         if values.shape != (width,) or values.dtype.kind not in "fiu":
             raise StrategyError(
-                f"strategy {self._name} must return {width} numbers for {count} x {width}, and "
-                f"returned {type(result).__name__} of shape {values.shape}"
+                f"strategy {self._name} must return {width} numbers for a {count} x {width} array, "
+                f"but returned {type(result).__name__} of shape {values.shape}"
             )
         if values.dtype == dtype:
             return values
@@ -151,24 +157,24 @@ class PerWord:
                 return values.astype(dtype)
         except FloatingPointError as error:
             raise StrategyError(
-                f"strategy {self._name} returned a number that is too large for {dtype}"
+                f"strategy {self._name} returned a number too large for {dtype}"
             ) from error
 
 
 def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:
-    """Find a strategy by its installed name, or by ``package.module:function``.
+    """Return a strategy, given its installed name, ``package.module:function`` or an object.
 
-    A plain function of one word is made a strategy, and one that is one already is left so.
+    A plain function of one word is wrapped in :class:`PerWord`.
 
     Raises:
-        UsageError: there is none, or it is nothing that can be called.
+        UsageError: if there is no such strategy, or if it cannot be called.
     """
     found: Any = strategy
     if isinstance(strategy, str):
         found = _by_path(strategy) if ":" in strategy else _import(_path_of(strategy))
     if isinstance(found, type) or not (hasattr(found, "merge") or callable(found)):
         what = "a class" if isinstance(found, type) else type(found).__name__
-        raise UsageError(f"strategy {strategy} is no function but {what}")
+        raise UsageError(f"strategy {strategy} must be a function, not {what}")
     if hasattr(found, "merge"):
         merging: Strategy = found
         return merging
@@ -177,16 +183,13 @@ def load_strategy(strategy: str | Strategy | WordFunction) -> Strategy:
 
 
 def source_digest(strategy: str) -> str:
-    """Return by what a strategy is known again: a digest of the file in which it is.
+    """Return a digest of the file that defines a strategy, or ``""`` if there is no such file.
 
     Args:
-        strategy: By its installed name, or by ``package.module:function``.
-
-    Returns:
-        Nothing for what is in no file.
+        strategy: An installed name, or ``package.module:function``.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: if there is no such strategy.
     """
     path = strategy if ":" in strategy else _path_of(strategy)
     module = importlib.import_module(path.partition(":")[0])
@@ -203,25 +206,25 @@ def strategy_names() -> list[str]:
 
 
 def _path_of(name: str) -> str:
-    """Return where an installed strategy is, as ``package.module:function``."""
-    # The same distribution may be found twice, say installed and in the source tree.
+    """Return ``package.module:function`` of an installed strategy."""
+    # The same distribution may be found twice: installed, and in the source tree.
     found = entry_points(group=GROUP, name=name)
     points: set[str] = {f"{point.module}:{point.attr}" for point in found}
     if not points:
         raise UsageError(
-            f"no strategy {name}; there are {', '.join(strategy_names())}, and "
-            "package.module:function for one of your own"
+            f"there is no strategy {name}; choose one of {', '.join(strategy_names())}, or give "
+            "package.module:function for your own"
         )
     if len(points) > 1:
         raise UsageError(
-            f"several installed packages bring a strategy {name}: name one of "
+            f"several installed packages provide a strategy {name}; choose one of "
             f"{', '.join(sorted(points))}"
         )
     return points.pop()
 
 
 def _by_path(path: str) -> Any:
-    # A plug-in of five lines lies in the working directory. Last, so that it hides nothing.
+    # Small plug-ins live in the working directory. Last, so that it shadows nothing.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     return _import(path)
@@ -230,15 +233,15 @@ def _by_path(path: str) -> Any:
 def _import(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or module_name.startswith(".") or not attribute:
-        raise UsageError(f"no strategy {path}: write package.module:function")
+        raise UsageError(f"there is no strategy {path}; write package.module:function")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # an import inside the plug-in fails: its author wants the traceback
-        raise UsageError(f"no strategy {path}: there is no module {error.name}") from error
+            raise  # an import inside the plug-in failed: its author needs the traceback
+        raise UsageError(f"there is no strategy {path}: no module {error.name}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UsageError(f"no strategy {path}: {module_name} has no {attribute}")
+            raise UsageError(f"there is no strategy {path}: {module_name} has no {attribute}")
         found = getattr(found, part)
     return found

@@ -1,126 +1,131 @@
-"""The words of this field as small types; imports nothing of the package but its errors.
+"""The terms of this package as small types.
 
-A *sentence* is one line of the input. A *word* is what ``str.split()`` gives. A *piece* is a
-WordPiece (``hank``, ``##cs``, ``[UNK]``); ``[CLS]``, ``[SEP]`` and padding are special and
-never part of a word. Shapes in docstrings: ``p`` pieces, ``w`` words, ``c`` the model's width.
+* A *sentence* is one line of the input, a *word* what ``str.split()`` returns.
+* A *piece* (subword) is one unit of the model's tokenizer: ``hank``, ``##cs``, ``[UNK]``. The
+  *special tokens* ``[CLS]`` and ``[SEP]`` and padding are never part of a word.
+* Shapes in docstrings: ``p`` pieces, ``w`` words, ``c`` the width of the output (hidden_size ×
+  number of layers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import OutputError
+from .errors import FloatOverflowError
 
 __all__ = [
+    "BatchLimits",
     "BoolArray",
-    "Budget",
-    "Counts",
-    "Embedded",
-    "Encoded",
+    "Diagnostics",
+    "EmbeddedSentence",
+    "EncodedBatch",
     "Encoder",
     "FloatArray",
     "IntArray",
-    "LongSentencesAre",
+    "LongSentences",
     "P",
-    "Prepared",
-    "Remarks",
+    "PreparedSentence",
     "Sentence",
     "Strategy",
+    "Tally",
 ]
 
 FloatArray = npt.NDArray[np.floating[Any]]
-LongSentencesAre = Literal["window", "error"]
-"""What becomes of those that are too long for the model."""
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
+
+LongSentences = Literal["window", "error"]
+"""What to do with a sentence that is too long for the model: embed it in windows, or raise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One line that holds at least one word."""
+    """A line that contains at least one word."""
 
     line: int
-    """Number of the line in the input, from 1, blank lines counted."""
+    """Line number in the input, from 1; blank lines count."""
     words: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A sentence as an encoder wants it; encoders add fields of their own."""
+class PreparedSentence:
+    """A sentence, tokenized as far as its encoder can; encoders add fields."""
 
     sentence: Sentence
     length: int
-    """Word pieces, special ones included: exact, or the encoder's best estimate."""
+    """Pieces, special tokens included: exact, or the encoder's estimate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """How much an encoder likes to get in one batch."""
+class BatchLimits:
+    """The batches that suit an encoder."""
 
     pieces: int
-    """Word pieces, special ones and padding included."""
+    """The most pieces, special tokens and padding included."""
     sentences: int
     uniform: bool = False
-    """Whether the sentences of a batch should all be of the same length, so that none is padded."""
+    """Whether all sentences of a batch must have the same length, so that none is padded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an encoder gives for a batch: piece vectors, and where each word's pieces lie.
+class EncodedBatch:
+    """The piece vectors of a batch, and where the pieces of each word are.
 
-    The words of all the batch's sentences follow one another; word ``j`` owns the rows
-    ``starts[j] : starts[j] + counts[j]``. ``counts[j]`` may be 0, for a word of which BERT
-    deletes every character.
+    ``starts``, ``counts`` and ``unknown`` list the words of all sentences in order. Word ``j`` owns
+    the rows ``starts[j] : starts[j] + counts[j]`` of ``vectors``; ``counts[j]`` is 0 for a word
+    without pieces.
     """
 
     sentences: Sequence[Sentence]
     vectors: FloatArray
-    """``(p, c)``, possibly read-only; rows that belong to no word may lie between."""
+    """``(p, c)``, possibly read-only; rows that belong to no word may lie in between."""
     starts: IntArray
     """``(w,)``"""
     counts: IntArray
     """``(w,)``"""
     unknown: BoolArray
-    """``(w,)``, true where one of the word's pieces is ``[UNK]``."""
+    """``(w,)``, true if one of the word's pieces is ``[UNK]``."""
     inexact: Collection[int] = ()
-    """Lines of the sentences that could be aligned only closely."""
+    """Line numbers of the sentences whose alignment is a guess."""
     windowed: bool = False
-    """Whether its one sentence was too long for the model, and was encoded in windows."""
+    """Whether the batch is one sentence that was encoded in windows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remarks:
-    """What is worth telling of a sentence."""
+class Diagnostics:
+    """Findings about one sentence."""
 
     unknown: Sequence[int] = ()
-    """Which of its words are unknown to the model, from 0: one of their pieces is ``[UNK]``."""
+    """Indices of the words that have an ``[UNK]`` among their pieces."""
     empty: Sequence[int] = ()
-    """Which have no pieces."""
+    """Indices of the words without pieces."""
     inexact: bool = False
+    """Whether its alignment is a guess."""
     windowed: bool = False
+    """Whether it was encoded in windows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A sentence with the vectors of its words."""
+class EmbeddedSentence:
+    """A sentence, or a blank line, with its word vectors."""
 
     line: int
-    """Number of the line in the input, from 1, blank lines counted."""
+    """Line number in the input, from 1; blank lines count."""
     words: Sequence[str]
     array: FloatArray
     """``(n, c)`` for ``n`` words."""
-    remarks: Remarks | None = None
+    diagnostics: Diagnostics = Diagnostics()
 
-    def astype(self, dtype: np.dtype[Any]) -> Embedded:
-        """Return it with an array of another type, or as it is.
+    def astype(self, dtype: np.dtype[Any]) -> EmbeddedSentence:
+        """Return the sentence with an array of another data type, or itself if it has that type.
 
         Raises:
-            OutputError: a number is too large for that type; what is infinite already is not.
+            FloatOverflowError: if a finite value is too large for that type.
         """
         if self.array.dtype == dtype:
             return self
@@ -128,16 +133,21 @@ class Embedded:
             with np.errstate(over="raise"):
                 return replace(self, array=self.array.astype(dtype))
         except FloatingPointError as error:
-            raise OutputError(
-                f"line {self.line}: a number is too large for {dtype}, which ends at "
-                f"{np.finfo(dtype).max:,.0f}: give --dtype {self.array.dtype}, which holds it, and "
-                "--restart"
+            maximum = float(np.finfo(dtype).max)
+            raise FloatOverflowError(
+                self.line, dtype.name, maximum, self.array.dtype.name
             ) from error
 
 
+MAX_EXAMPLES = 100
+"""Examples of each kind that a :class:`Tally` keeps, so that its size is bounded."""
+
+_MAX_WORD = 100  # characters, for the same reason: a line of a binary file can be one word
+
+
 @dataclass(slots=True)
-class Counts:
-    """What :func:`bert_tokemb.embed` met so far; it counts up what has been yielded."""
+class Tally:
+    """What :func:`bert_tokemb.embed` has yielded so far: counts, and the first examples."""
 
     lines: int = 0
     sentences: int = 0
@@ -148,27 +158,51 @@ class Counts:
     empty_words: int = 0
     """Words without pieces."""
     inexact_sentences: int = 0
+    """Sentences whose alignment is a guess."""
     windowed_sentences: int = 0
-    """Sentences too long for the model."""
+    """Sentences that were too long for the model and were embedded in windows."""
+    examples: dict[str, list[Any]] = field(default_factory=dict)
+    """By the name of a count: the first line numbers, or ``[line, word]`` lists."""
 
-    def see(self, one: Embedded) -> None:
-        """Count a sentence, or a blank line that is kept."""
+    def add(self, sentence: EmbeddedSentence) -> None:
+        """Count a sentence or a blank line that was yielded."""
         self.lines += 1
         self.sentences += 1
-        self.words += len(one.words)
-        self.blank_lines += not one.words
-        if one.remarks:
-            self.unknown_words += len(one.remarks.unknown)
-            self.empty_words += len(one.remarks.empty)
-            self.inexact_sentences += one.remarks.inexact
-            self.windowed_sentences += one.remarks.windowed
+        self.words += len(sentence.words)
+        self.blank_lines += not sentence.words
+        found = sentence.diagnostics
+        self.unknown_words += self._add_words("unknown_words", sentence, found.unknown)
+        self.empty_words += self._add_words("empty_words", sentence, found.empty)
+        self.inexact_sentences += self._add_line("inexact_sentences", sentence, found.inexact)
+        self.windowed_sentences += self._add_line("windowed_sentences", sentence, found.windowed)
+
+    def skip_blank_line(self) -> None:
+        """Count a blank line that was not yielded."""
+        self.lines += 1
+        self.blank_lines += 1
+
+    def _add_words(self, kind: str, sentence: EmbeddedSentence, indices: Sequence[int]) -> int:
+        if indices:
+            kept = self.examples.setdefault(kind, [])
+            for j in indices[: MAX_EXAMPLES - len(kept)]:
+                kept.append([sentence.line, _shortened(sentence.words[j])])
+        return len(indices)
+
+    def _add_line(self, kind: str, sentence: EmbeddedSentence, is_so: bool) -> int:
+        if is_so and len(kept := self.examples.setdefault(kind, [])) < MAX_EXAMPLES:
+            kept.append(sentence.line)
+        return int(is_so)
 
 
-P = TypeVar("P", bound=Prepared)
+def _shortened(word: str) -> str:
+    return word if len(word) <= _MAX_WORD else f"{word[:_MAX_WORD]}\u2026"
+
+
+P = TypeVar("P", bound=PreparedSentence)
 
 
 class Encoder(Protocol[P]):
-    """Turns sentences into piece vectors: a running server, or an engine in this process."""
+    """Turns sentences into piece vectors."""
 
     @property
     def width(self) -> int:
@@ -176,38 +210,41 @@ class Encoder(Protocol[P]):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32, or float16."""
+        """float32 or float16."""
 
     @property
-    def budget(self) -> Budget:
-        """The batches it likes."""
+    def batch_limits(self) -> BatchLimits:
+        """The batches that suit it."""
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        """What decides its vectors, in values that JSON has.
+    def source(self) -> Mapping[str, Any]:
+        """Where the vectors come from, for people; JSON values."""
 
-        Under ``fingerprint``, what a model is known by. Some numbers of what it gives for a short
-        sentence, ``vectors``, may differ a little from one machine to another.
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that determine the vectors, with a name under ``encoder``; JSON values."""
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Compute what identifies the model; JSON values.
+
+        Some components of the vectors of a fixed sentence, under ``vectors``, may differ slightly
+        between machines.
         """
 
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """Where they come from, to be told; the same vectors may come from elsewhere too."""
-
     def prepare(self, sentence: Sentence) -> P:
-        """Split the words as far as is possible before encoding, and tell the length."""
+        """Tokenize a sentence as far as possible before encoding, and determine its length."""
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
-        """Return the pieces of each word, for people to look at."""
+        """Return the pieces of each word."""
 
-    def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[Encoded]:
-        """Yield one :class:`Encoded` or more for each batch, in the batches' order.
+    def encode(self, batches: Iterable[Sequence[P]]) -> Iterator[EncodedBatch]:
+        """Yield one or more :class:`EncodedBatch` for each batch, in order.
 
         A sentence that is too long for the model is encoded in windows
-        (:mod:`bert_tokemb.windows`), and has an :class:`Encoded` of its own.
+        (:mod:`bert_tokemb.tokenization.windows`) and has an :class:`EncodedBatch` of its own.
 
-        Draws a small, bounded number of batches ahead of what it has yielded, so that the
-        caller can work on one result while the next are computed.
+        An encoder draws a small, bounded number of batches ahead of those it has yielded, so that
+        it computes while the caller handles a result.
         """
 
 
@@ -215,8 +252,8 @@ class Strategy(Protocol):
     """Merges the piece vectors of each word into one vector."""
 
     def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
-        """Return a new ``(w, c)`` array for ``(p, c)`` vectors, of their type.
+        """Return a new ``(w, c)`` array of the data type of ``vectors``, ``(p, c)``.
 
-        Word ``j`` owns the rows ``starts[j] : starts[j] + counts[j]``; one without pieces
-        gives a row of zeros.
+        Word ``j`` owns the rows ``starts[j] : starts[j] + counts[j]``. A word without pieces gets
+        a row of zeros.
         """

@@ -19,6 +19,7 @@ from bert_tokemb import Address
 from .interpreters import environment
 
 __all__ = [
+    "NONE",
     "GenuineServer",
     "free_address",
     "known_to_the_server",
@@ -33,6 +34,9 @@ REQUIREMENTS = (
     "numpy<1.19",
     "bert-serving-server==1.10.0",
 )
+NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
+"""The options without which the server returns no piece vectors."""
+
 READY = "all set, ready to serve request!"
 STARTS_WITHIN = 120.0
 

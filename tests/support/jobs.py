@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bert_tokemb.model.pieces import PieceTokenizer
-from bert_tokemb.model.source import load_model
+from bert_tokemb.models.loading import load_model
 from bert_tokemb.serve.features import FeatureMaker
 from bert_tokemb.serve.job import Job, Shape
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.protocol import Request, Sender
 from bert_tokemb.serve.settings import Settings
+from bert_tokemb.tokenization.wordpiece import PieceTokenizer
 
 __all__ = ["JOB_WIDTH", "job_of", "maker_of"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 
 from bert_tokemb import Address
-from bert_tokemb.wordpiece import basic_tokens
+from bert_tokemb.tokenization.basic import basic_tokens
 
 __all__ = ["CONFIG", "StandIn", "pieces_of"]
 

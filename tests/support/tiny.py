@@ -13,8 +13,8 @@ import pytest
 from bert_tokemb import embed
 from bert_tokemb.encoders.local import LocalEncoder
 from bert_tokemb.errors import ModelError, UsageError
-from bert_tokemb.model.engine import Engine
-from bert_tokemb.model.source import load_model
+from bert_tokemb.models.engine import Engine
+from bert_tokemb.models.loading import load_model
 
 from .models import TINY, random_weights, toy_vocabulary, write_hugging_face
 

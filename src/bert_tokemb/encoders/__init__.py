@@ -1,1 +1,1 @@
-"""Where piece vectors come from: see :class:`bert_tokemb.types.Encoder`."""
+"""Encoders turn sentences into piece vectors: a running server, or an engine in this process."""

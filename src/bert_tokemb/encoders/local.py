@@ -13,23 +13,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..alignment import first_rows
-from ..errors import ModelError, SentenceTooLongError, UsageError
-from ..model.engine import Device, Engine, Precision
-from ..model.pieces import PieceTokenizer
-from ..model.source import DEFAULT_MODEL, load_model
+from ..errors import LongSentenceError, ThreadLimitError, UsageError
+from ..models.engine import Device, Engine, Precision
+from ..models.loading import DEFAULT_MODEL, load_model
+from ..tokenization.alignment import first_rows
+from ..tokenization.windows import Window, windows_of
+from ..tokenization.wordpiece import PieceTokenizer
 from ..types import (
-    Budget,
-    Encoded,
+    BatchLimits,
+    EncodedBatch,
     FloatArray,
     IntArray,
-    LongSentencesAre,
-    Prepared,
+    LongSentences,
+    PreparedSentence,
     Sentence,
 )
-from ..windows import Window, windows_of
-from .joining import joined
 from .likeness import some_numbers
+from .windowed import joined
 
 __all__ = ["LocalEncoder", "open_local"]
 
@@ -49,19 +49,19 @@ def open_local(
     precision: Precision = "fp32",
     threads: int | None = None,
     cased: bool | None = None,
-    long_sentences: LongSentencesAre = "window",
+    long_sentences: LongSentences = "window",
 ) -> LocalEncoder:
     """Load a model, and return an encoder that computes with it.
 
     Args:
         model: A directory, or an id on the hub; by default
-            :data:`bert_tokemb.model.source.DEFAULT_MODEL`.
-        layers: See :class:`bert_tokemb.model.engine.Engine`, as for the next but one.
+            :data:`bert_tokemb.models.loading.DEFAULT_MODEL`.
+        layers: See :class:`bert_tokemb.models.engine.Engine`, as for the next but one.
         max_seq_len: See :class:`LocalEncoder`.
-        device: See :class:`bert_tokemb.model.engine.Engine`, as for the next two.
+        device: See :class:`bert_tokemb.models.engine.Engine`, as for the next two.
         precision: The same.
         threads: The same.
-        cased: See :func:`bert_tokemb.model.source.load_model`.
+        cased: See :func:`bert_tokemb.models.loading.load_model`.
         long_sentences: See :class:`LocalEncoder`.
 
     Raises:
@@ -76,7 +76,7 @@ def open_local(
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPrepared(Prepared):
+class LocalPrepared(PreparedSentence):
     """A sentence with the ids of the pieces of its words."""
 
     pieces: Sequence[tuple[int, ...]]
@@ -89,7 +89,7 @@ class _UnderWay:
     """Something whose vectors are being computed."""
 
     futures: Collection[Future[Any]]
-    result: Callable[[], Encoded]
+    result: Callable[[], EncodedBatch]
     """Waits for all of them."""
 
 
@@ -111,14 +111,14 @@ class LocalEncoder:
         engine: Engine,
         *,
         max_seq_len: int | None = None,
-        long_sentences: LongSentencesAre = "window",
+        long_sentences: LongSentences = "window",
     ) -> None:
         most = engine.model.config.positions
         self._limit = most if max_seq_len is None else max_seq_len
         if not _SPECIAL < self._limit <= most:
             raise UsageError(
-                f"--max-seq-len must be from {_SPECIAL + 1} to the {most} that the model takes, "
-                f"not {self._limit}"
+                f"max_seq_len must be from {_SPECIAL + 1} to {most}, the limit of the model, not "
+                f"{self._limit}"
             )
         self._in_windows = long_sentences == "window"
         self._engine = engine
@@ -136,42 +136,46 @@ class LocalEncoder:
         return self._engine.dtype
 
     @property
-    def budget(self) -> Budget:
+    def batch_limits(self) -> BatchLimits:
         """What was measured to suit the device."""
-        return self._engine.budget
+        return self._engine.batch_limits
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        """What was asked of the engine, its vocabulary and weights, and some of its vectors."""
+    def settings(self) -> Mapping[str, Any]:
+        """The engine's settings that determine the vectors."""
         engine = self._engine
         vocabulary = engine.model.vocabulary
-        pieces = "\n".join(vocabulary.ids).encode()
-        row = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
         return {
-            "encoder": "engine",
+            "encoder": "local",
             "layers": [layer - engine.model.config.layers for layer in engine.layers],
             "max_seq_len": self._limit,
             "device": engine.device,
             "precision": engine.precision,
             "do_lower_case": vocabulary.do_lower_case,
             "strip_accents": vocabulary.strip_accents,
-            "fingerprint": {
-                "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
-                "weights": engine.checksum,
-                "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
-            },
+        }
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Run the model on a few pieces, and return digests of its vocabulary and weights too."""
+        vocabulary = self._engine.model.vocabulary
+        pieces = "\n".join(vocabulary.ids).encode()
+        row = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
+        return {
+            "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
+            "weights": self._engine.checksum,
+            "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
         }
 
     @property
-    def origin(self) -> Mapping[str, Any]:
-        """The model, as it was named and where it was found."""
+    def source(self) -> Mapping[str, Any]:
+        """The name of the model, and where it was found."""
         return {"model": self._engine.model.name, "model_from": self._engine.model.origin}
 
     def prepare(self, sentence: Sentence) -> LocalPrepared:
         """Split the words into pieces, and these into windows where they are too many.
 
         Raises:
-            SentenceTooLongError: there are too many, and windows are not wanted.
+            LongSentenceError: there are too many, and windows are not wanted.
         """
         pieces = list(map(self._tokenizer.split, sentence.words))
         length = sum(map(len, pieces)) + _SPECIAL
@@ -189,7 +193,7 @@ class LocalEncoder:
             for word in sentence.words
         ]
 
-    def encode(self, batches: Iterable[Sequence[LocalPrepared]]) -> Iterator[Encoded]:
+    def encode(self, batches: Iterable[Sequence[LocalPrepared]]) -> Iterator[EncodedBatch]:
         """Yield the vectors of each batch, while the next are computed by other threads.
 
         Raises:
@@ -242,7 +246,7 @@ class LocalEncoder:
         """Compute windows, as many at a time as the engine likes."""
         ids = list(chain.from_iterable(prepared.pieces))
         rows = [ids[window.start : window.end] for window in prepared.windows]
-        together = max(1, self.budget.pieces // self._limit)
+        together = max(1, self.batch_limits.pieces // self._limit)
         futures = deque(
             self._submit(self._compute, rows[i : i + together])
             for i in range(0, len(rows), together)
@@ -255,17 +259,16 @@ class LocalEncoder:
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
-            raise ModelError(
-                "the system does not allow another thread, or has no memory for one: give fewer "
-                "--threads"
+            raise ThreadLimitError(
+                "the system does not allow another thread, or has no memory for one"
             ) from error
 
-    def _encode(self, batch: Sequence[LocalPrepared]) -> Encoded:
+    def _encode(self, batch: Sequence[LocalPrepared]) -> EncodedBatch:
         vectors = self._compute([list(chain.from_iterable(one.pieces)) for one in batch])
         b, t, c = vectors.shape
         words = [w for prepared in batch for w in prepared.pieces]
         counts = _lengths(words)
-        return Encoded(
+        return EncodedBatch(
             sentences=[prepared.sentence for prepared in batch],
             vectors=vectors.reshape(b * t, c),
             starts=first_rows(counts, [len(prepared.pieces) for prepared in batch], t),
@@ -273,7 +276,7 @@ class LocalEncoder:
             unknown=np.asarray(self._unknown(words), np.bool_),
         )
 
-    def _join(self, prepared: LocalPrepared, futures: deque[Future[FloatArray]]) -> Encoded:
+    def _join(self, prepared: LocalPrepared, futures: deque[Future[FloatArray]]) -> EncodedBatch:
         def computed() -> Iterator[FloatArray]:
             while futures:  # none is kept: together they are twice the size of what is joined
                 yield from futures.popleft().result()
@@ -302,17 +305,15 @@ class LocalEncoder:
     def _unknown(self, words: Iterable[Sequence[int]]) -> list[bool]:
         return [self._tokenizer.unknown in word for word in words]
 
-    def _too_long(self, sentence: Sentence, length: int) -> SentenceTooLongError:
-        most, n = self._engine.model.config.positions, len(sentence.words)
-        if self._limit == most:
-            limit, remedy = "the model takes", "split the line"
-        else:
-            limit = "--max-seq-len allows"
-            remedy = f"split the line, or give a larger --max-seq-len (up to {most})"
-        return SentenceTooLongError(
-            f"line {sentence.line}, of {n} word{'s' * (n != 1)}, has {length - _SPECIAL} word "
-            f"pieces, more than the {self._limit - _SPECIAL} that {limit} beside [CLS] and [SEP]; "
-            f"{remedy}"
+    def _too_long(self, sentence: Sentence, length: int) -> LongSentenceError:
+        model_limit = self._engine.model.config.positions
+        return LongSentenceError(
+            sentence.line,
+            len(sentence.words),
+            limit=self._limit - _SPECIAL,
+            limit_of="model" if self._limit == model_limit else "max_seq_len",
+            pieces=length - _SPECIAL,
+            model_limit=model_limit,
         )
 
 

@@ -1,1 +1,1 @@
-"""A bert-serving-server: the embedded engine behind the protocol of bert-as-service 1.10."""
+"""The bert-as-service protocol in front of the local engine."""

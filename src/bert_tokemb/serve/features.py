@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..model.pieces import PieceTokenizer
+from ..tokenization.wordpiece import PieceTokenizer
 from ..types import IntArray
 from .pooling import Pooling
 from .protocol import Text

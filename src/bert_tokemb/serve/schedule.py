@@ -17,7 +17,7 @@ from itertools import count
 from threading import Condition
 from typing import TypeAlias
 
-from ..types import Budget
+from ..types import BatchLimits
 from .job import Job, Row
 
 __all__ = ["Batch", "Preparation", "Schedule"]
@@ -74,7 +74,7 @@ class Schedule:
         budget: What makes a batch.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: BatchLimits) -> None:
         self._budget = budget
         self._clients: dict[bytes, _Client] = {}
         self._numbers = count()

@@ -12,19 +12,19 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import UsageError
-from ..model.engine import Engine
-from ..model.pieces import PieceTokenizer
+from ..models.engine import Engine
+from ..tokenization.wordpiece import PieceTokenizer
 from ..types import FloatArray
-from .crew import Crew
 from .features import FeatureMaker
 from .flags import PROTOCOL_VERSION
 from .job import LARGEST_REPLY, NO_MEMORY, Job, Shape
-from .outbox import Outbox
 from .protocol import Command, MalformedError, Request, Sender, error_info, json_info, parse
+from .reply_queue import Outbox
 from .schedule import Schedule
 from .settings import Settings
+from .sockets import VERSIONS, Wire
 from .statistics import Statistics
-from .wire import VERSIONS, Wire
+from .workers import Crew
 
 __all__ = ["KEPT_REPLIES", "Server"]
 
@@ -79,7 +79,7 @@ class Server:
         self._kept_replies = kept_replies
         self._shape = Shape(engine.width, engine.dtype, config.positions)
         self._outbox = Outbox(wire, kept_replies)
-        self._schedule = Schedule(engine.budget)
+        self._schedule = Schedule(engine.batch_limits)
         tokenizer = PieceTokenizer(engine.model.vocabulary)
         maker = FeatureMaker(tokenizer, settings, config.positions, config.token_types)
         self._crew = Crew(engine, maker, self._schedule, self._finish)

@@ -22,7 +22,7 @@ _ACTIVE = 180.0  # seconds
 
 
 class Statistics:
-    """Counts requests; takes a bounded amount of memory however many there are."""
+    """Tally requests; takes a bounded amount of memory however many there are."""
 
     def __init__(self, now: float) -> None:
         self._clients: OrderedDict[bytes, int] = OrderedDict()

@@ -1,0 +1,1 @@
+"""The command line: commands, options, choice of encoder, wording of errors."""

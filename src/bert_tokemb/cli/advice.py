@@ -1,0 +1,76 @@
+"""Advice on errors: the only place that names command-line options in error messages."""
+
+from __future__ import annotations
+
+from ..errors import (
+    CasedUnknownError,
+    DiskSpaceError,
+    FloatOverflowError,
+    LongSentenceError,
+    MemoryShortageError,
+    MissingPackageError,
+    ModelError,
+    OutputInUseError,
+    OutputNameError,
+    RefusedWordError,
+    ResumeError,
+    ServerError,
+    ThreadLimitError,
+    TokembError,
+    UsageError,
+)
+
+__all__ = ["exit_code", "with_advice"]
+
+_EXIT_CODES = ((UsageError, 2), (ServerError, 3), (ModelError, 4))
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of the command for an error."""
+    if isinstance(error, MissingPackageError):
+        return 4 if error.extra == "local" else 1
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def with_advice(error: TokembError) -> str:
+    """Return the message of an error and what the user can do about it, as one sentence."""
+    advice = _advice(error)
+    return f"{error}; {advice}" if advice else str(error)
+
+
+def _advice(error: TokembError) -> str:
+    match error:
+        case LongSentenceError(limit_of="max_seq_len"):
+            return f"split the line, or give a larger --max-seq-len (up to {error.model_limit})"
+        case LongSentenceError(limit_of="server"):
+            return "split the line, or start the server with a larger -max_seq_len"
+        case LongSentenceError():
+            return "split the line, or give --long-sentences window"
+        case RefusedWordError():
+            return "change it, or run without --strict"
+        case FloatOverflowError():
+            return f"give --dtype {error.wider} and --restart"
+        case DiskSpaceError():
+            smaller = "give --dtype float16, " if error.can_be_halved else ""
+            return f"free some space, {smaller}or give --no-disk-check to try anyway"
+        case OutputNameError(problem="compressed"):
+            return "choose another name, or give --output - and pipe it into a compressor"
+        case OutputNameError(problem="terminal"):
+            return "give a file as --output, or pipe it into a program"
+        case OutputNameError(problem="empty"):
+            return "give a path as --output, or - for standard output"
+        case OutputInUseError():
+            return "wait for it, or choose another --output"
+        case ResumeError(kind="refused sentences"):
+            return "give --restart to start over, or run without the option that refuses them"
+        case ResumeError(kind="earlier version"):
+            return "give --restart to start over"
+        case ResumeError():
+            return "run that command again to resume, or give --restart to start over"
+        case MemoryShortageError():
+            return "give fewer --threads, a smaller model, or --precision int8"
+        case ThreadLimitError():
+            return "give fewer --threads"
+        case CasedUnknownError():
+            return "give --cased or --uncased"
+    return ""

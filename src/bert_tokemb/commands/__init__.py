@@ -1,1 +1,0 @@
-"""The commands, one a module; none imports anything heavy before it runs."""

@@ -1,0 +1,1 @@
+"""Piece vectors from a running bert-serving-server."""

@@ -1,0 +1,1 @@
+"""Output formats: each module holds a format's writer and its reader."""

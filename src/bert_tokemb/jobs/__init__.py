@@ -1,0 +1,1 @@
+"""One run of `bert-tokemb embed`: job, resuming, report, progress, disk space."""

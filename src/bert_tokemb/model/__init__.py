@@ -1,1 +1,0 @@
-"""Where a model comes from, its weights, its vocabulary and its graph."""

@@ -1,0 +1,1 @@
+"""Outputs that are complete or absent, locked, and resumable."""

@@ -1,0 +1,1 @@
+"""Input: paths, standard input and compressed files, as lines of text."""

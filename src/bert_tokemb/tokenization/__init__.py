@@ -1,0 +1,1 @@
+"""From words to word pieces: basic tokenizer, WordPiece, vocabularies, alignment, windows."""
