@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import support.command
 from bert_tokemb.models.engine import Engine
 from support.command import Command
 from support.genuine import NONE, GenuineServer, make_model
@@ -116,8 +117,14 @@ def no_options_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def invoke() -> Command:
+    """Run the command line in this process; see :func:`support.command.invoke`."""
+    return support.command.invoke
+
+
+@pytest.fixture
 def run() -> Command:
-    """Run the command as a process, and return what it printed."""
+    """Run the command as a process; for tests of signals, pipes, memory and exit codes."""
 
     def run(
         *arguments: str | Path, env: dict[str, str] | None = None, **settings: object

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
 from bert_tokemb.model import engine
 from bert_tokemb.model.cache import cache_directory, remembered
 from bert_tokemb.model.engine import Engine, Precision
 from bert_tokemb.model.parameters import Parameter
 from bert_tokemb.model.source import load_model
+
 from support.checkpoints import write_google
 from support.models import TINY, random_weights, toy_vocabulary, write_hugging_face
 

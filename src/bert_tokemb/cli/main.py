@@ -7,6 +7,7 @@ Nothing heavy is imported before a command runs. Errors become sentences and exi
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,12 +24,16 @@ from .serve import serve
 __all__ = ["cli", "run"]
 
 
-def run() -> int:
-    """Run the command, and return its exit code."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: The command line without the program's name; by default that of the process.
+    """
     try:
         # What a command does is done out here, where click does not take an EOFError or a
         # broken pipe of somebody's strategy for its own.
-        job = _parsed()
+        job = _parsed(arguments)
         if callable(job):
             job()
     except TokembError as error:
@@ -47,14 +52,14 @@ def run() -> int:
     return 0
 
 
-def _parsed() -> Any:
+def _parsed(arguments: Sequence[str] | None) -> Any:
     """Return what is to be called, if anything is: help and the version are shown already.
 
     Raises:
         OutputError: they cannot be.
     """
     with telling_of_output():  # of nothing else: parsing opens no file
-        return cli.main(prog_name=PROGRAM, standalone_mode=False)
+        return cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

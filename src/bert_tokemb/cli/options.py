@@ -55,7 +55,7 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
     """Have what is logged told on standard error, a line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine(f"{PROGRAM}: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=level)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
 
 
 class _OneLine(logging.Formatter):
