@@ -202,13 +202,16 @@ class ResumeError(UsageError):
 
     name: str
     reasons: Sequence[str]
-    kind: Literal["other command", "earlier version", "refused sentences"] = "other command"
+    kind: Literal["other command", "earlier version", "refused sentences", "damaged"] = (
+        "other command"
+    )
 
     def __str__(self) -> str:
         what = {
             "other command": f"{self.name} was started by a different command",
             "earlier version": f"{self.name} was started by another version of bert-tokemb",
             "refused sentences": f"{self.name} cannot be resumed",
+            "damaged": f"the partial output of {self.name} is damaged",
         }[self.kind]
         return f"{what} ({'; '.join(self.reasons)})" if self.reasons else what
 

@@ -1,14 +1,12 @@
-"""Runs that are interrupted, and the same command again."""
+"""Interrupted runs, and the same command again: the result is the same, byte for byte."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
-import resource
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -18,255 +16,220 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import bert_tokemb
-from support.command import load
-from support.interrupted import CONTINUING, SLOWLY, TAKEN_OVER, Run, content
+from support.command import invoke, load
+from support.forked import at_step, limit_file_size
+from support.resuming import RESUMED, RESUMING, Run, content, wait_for
 from support.standin import StandIn
 from support.texts import random_words
 from support.tiny import write_tiny
 
-LINES = [" ".join(random_words(Random(n), n % 31)) for n in range(3000)]
+LINES = [" ".join(random_words(Random(n), n % 31)) for n in range(1500)]
+LINES[700] = "hankcs " * 100  # too long for the model: it is embedded in windows
+
+NAMES = pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
 
 
 @pytest.fixture
-def engine_run(shared_tiny: Path, tmp_path: Path) -> Run:
+def run(shared_tiny: Path, tmp_path: Path) -> Run:
     return Run(tmp_path, LINES, "--model", shared_tiny, "--layers", "0,1,2")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
+def expected(
     shared_tiny: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[str, bytes]]:
-    directory = tmp_path_factory.mktemp("undisturbed")
-    run = Run(directory, LINES, "--model", shared_tiny, "--layers", "0,1,2")
+) -> Callable[..., dict[str, bytes]]:
+    """The result of a run that was not interrupted."""
+    directory = tmp_path_factory.mktemp("expected")
 
-    def undisturbed(name: str) -> dict[str, bytes]:
-        run.output = directory / name
+    def expected(name: str, *options: str) -> dict[str, bytes]:
+        run = Run(directory, LINES, "--model", shared_tiny, "--layers", "0,1,2", *options)
+        run.output = directory / "-".join([*options, name])
         if not run.output.exists():
-            code, told = run()
-            assert code == 0, told
-            assert not run.leftovers
+            done = run()
+            assert done.returncode == 0, done.stderr
+            assert not run.hidden
         return content(run.output)
 
-    return undisturbed
+    return lambda name, *options: {
+        file if name.endswith(".npyd") else name: data
+        for file, data in expected(name, *options).items()
+    }
 
 
-@pytest.mark.parametrize(("name", "times"), [("out.pkl", 20), ("out.npyd", 10)])
-def test_killed_at_any_moment(
-    name: str,
-    times: int,
-    engine_run: Run,
-    undisturbed: Callable[[str], dict[str, bytes]],
-) -> None:
-    engine_run.output = engine_run.directory / name
-    random, killed, taken_over = Random(name), 0, 0
-    while killed < times or not engine_run.reached:
-        n = killed
-        process = engine_run.start()
-        before = engine_run.reached
-        # Now and then before it has come any further.
-        while n % 4 and engine_run.reached <= before and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.05 if n % 4 else 0.5))
-        process.kill()
-        _, told = process.communicate(timeout=60)
-        if engine_run.output.exists():  # the machine was slow to kill it
-            assert content(engine_run.output) == undisturbed(name)
-            shutil.rmtree(engine_run.output) if name == "out.npyd" else engine_run.output.unlink()
+# --- Any moment -------------------------------------------------------------------------------
+
+
+def kill_at_random_moments(run: Run, expected: dict[str, bytes], kills: int, seed: str) -> None:
+    """Kill the run again and again, then let it complete."""
+    random, killed, resumed = Random(seed), 0, 0
+    while killed < kills or not run.saved:
+        process, before = run.start(), run.saved
+        if killed % 4:  # otherwise perhaps before it gets any further
+            wait_for(lambda: run.saved > before or not process.is_running)  # noqa: B023
+        wait_for(lambda: random.random() < 0.05)
+        code, errors = process.kill()
+        if run.output.exists():  # it was complete before it was killed
+            assert content(run.output) == expected
+            shutil.rmtree(run.output) if run.output.is_dir() else run.output.unlink()
             continue
         killed += 1
-        assert engine_run.reached >= before
-        assert process.returncode == -signal.SIGKILL, told
-        taken_over += bool(CONTINUING.search(told))
-    assert taken_over > times / 2
-    begun = engine_run.reached
-    code, told = engine_run()
-    assert code == 0, told
-    assert int(CONTINUING.search(told).group(1)) == begun + 1
-    assert TAKEN_OVER.search(told).group(1) == f"{begun:,}"
-    assert content(engine_run.output) == undisturbed(name)
-    assert not engine_run.leftovers
+        assert run.saved >= before
+        assert code == -signal.SIGKILL, errors
+        resumed += bool(RESUMING.search(errors))
+    saved = run.saved
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert int(RESUMING.search(done.stderr)[1]) == saved + 1
+    assert RESUMED.search(done.stderr)[1] == f"{saved:,}"
+    assert content(run.output) == expected
+    assert not run.hidden
 
 
-@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
-@pytest.mark.parametrize("moment", [1, 2])
-def test_killed_when_it_was_all_but_done(
-    name: str, moment: int, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+@NAMES
+def test_killed_run_resumes_with_the_same_bytes(
+    name: str, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    """Just before, or just after, something takes its name."""
-    engine_run.output = engine_run.directory / name
-    assert engine_run()[0] == 0  # an older one to be replaced
-    crash = (
-        "import os, pathlib\n"
-        "for name in ('rename', 'replace'):\n"
-        "    def crash(self, target, old=getattr(pathlib.Path, name)):\n"
-        f"        {'old(self, target); ' if moment == 2 else ''}os._exit(9)\n"
-        "    setattr(pathlib.Path, name, crash)\n"
-    )
-    assert engine_run(before=crash)[0] == 9
-    code, told = engine_run()
-    assert code == 0, told
-    assert content(engine_run.output) == undisturbed(name)
-    assert not engine_run.leftovers
+    run.output = run.directory / name
+    kill_at_random_moments(run, expected(name), kills=4, seed=name)
+
+
+@pytest.mark.slow
+@NAMES
+@pytest.mark.parametrize("seed", range(5))
+def test_run_killed_many_times_resumes_with_the_same_bytes(
+    seed: int, name: str, run: Run, expected: Callable[..., dict[str, bytes]]
+) -> None:
+    run.output = run.directory / name
+    kill_at_random_moments(run, expected(name), kills=20, seed=f"{name} {seed}")
+
+
+def interrupt_at_steps(
+    run: Run, expected: dict[str, bytes], signum: int, steps: range
+) -> tuple[int, int]:
+    """Interrupt runs at changes of the file system; return how many were, and were complete."""
+    interrupted = complete = 0
+    for step in steps:
+        if run.output.is_dir():
+            shutil.rmtree(run.output)
+        run.output.unlink(missing_ok=True)
+        code, errors = run.start(before=at_step(step, signum)).wait()
+        if code == 0:
+            complete += 1
+            assert content(run.output) == expected
+            continue
+        interrupted += 1
+        assert code == (-signum if signum == signal.SIGKILL else 128 + signum), errors
+        done = run()
+        assert done.returncode == 0, done.stderr
+        assert content(run.output) == expected
+        assert not run.hidden
+    return interrupted, complete
+
+
+@NAMES
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_run_interrupted_while_files_change_resumes(
+    signum: int, name: str, run: Run, expected: Callable[..., dict[str, bytes]]
+) -> None:
+    run.output = run.directory / name
+    interrupted, _ = interrupt_at_steps(run, expected(name), signum, range(2, 22, 5))
+    assert interrupted
+
+
+@pytest.mark.slow
+@NAMES
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_run_interrupted_at_every_change_of_a_file_resumes(
+    signum: int, name: str, run: Run, expected: Callable[..., dict[str, bytes]]
+) -> None:
+    """Up to the renaming and the clean-up; an existing output is replaced."""
+    run.output = run.directory / name
+    interrupted, complete = interrupt_at_steps(run, expected(name), signum, range(60))
+    assert interrupted > 20
+    assert complete > 5
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_by_a_signal(
-    signum: int, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+def test_signal_keeps_what_has_been_written(
+    signum: int, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    told = engine_run.interrupt(signum, beyond=300)
-    name = signal.Signals(signum).name
-    reached = engine_run.reached
-    assert told == (
-        f"bert-tokemb: {reached:,} sentences are kept, the same command goes on behind them\n"
-        f"bert-tokemb: stopped by {name}, no file was written\n"
+    process = run.start_and_pause(after=7000)
+    process.send_signal(signum)
+    code, errors = process.wait()
+    assert code == 128 + signum
+    kept, stopped = errors.splitlines()
+    assert kept == (
+        f"bert-tokemb: kept {run.saved:,} sentences; run the same command again to resume"
     )
-    assert not engine_run.output.exists()
-    told = engine_run.interrupt(signum, beyond=reached)
-    assert told.splitlines()[1].startswith(
-        f"bert-tokemb: {engine_run.reached:,} sentences are kept"
-    )
-    code, told = engine_run()
-    assert (code, told.count("\n")) == (0, 2)
-    assert content(engine_run.output) == undisturbed("out.pkl")
+    assert stopped.startswith(f"bert-tokemb: stopped by {signal.Signals(signum).name}")
+    assert not run.output.exists()
+    done = run()
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2)
+    assert RESUMING.match(done.stderr)
+    assert content(run.output) == expected("out.pkl", "--strategy", "pause:avg")
 
 
-def test_a_full_disk(engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
-
-    code, told = engine_run(preexec_fn=limit)
+@NAMES
+def test_run_resumes_after_a_full_disk(
+    name: str, run: Run, expected: Callable[..., dict[str, bytes]]
+) -> None:
+    run.output = run.directory / name
+    code, errors = run.start(before=limit_file_size(3 << 20)).wait()
     assert code == 1
-    assert told.splitlines()[-1].endswith("out.pkl: File too large")
-    assert engine_run.reached > 0
-    code, told = engine_run()
-    assert code == 0
-    assert CONTINUING.match(told)
-    assert content(engine_run.output) == undisturbed("out.pkl")
+    assert errors.splitlines()[-1].endswith(f"{name}: File too large")
+    assert run.saved > 0
+    done = run()
+    assert RESUMING.match(done.stderr), done.stderr
+    assert content(run.output) == expected(name)
 
 
-@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
-@pytest.mark.parametrize(
-    "moment", ["settling", "settling after an error", "syncing", "signal", "full disk"]
-)
-def test_stopped_when_it_was_all_but_done(
-    name: str, moment: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+@pytest.mark.parametrize("options", [(), ("--precision", "int8"), ("--strategy", "max")])
+@NAMES
+def test_broken_off_run_resumes_with_the_same_bytes(
+    name: str, options: tuple[str, ...], run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    """What is left to do takes its time: to put on disk what was written, and to rename it."""
-    engine_run.output = engine_run.directory / name
-    stop = "import os, signal, bert_tokemb.storage.journal\n"
-    if moment.startswith("settling"):
-        stop += (
-            "Journal = bert_tokemb.storage.journal.Journal\n"
-            "def settle(self, old=Journal.settle):\n"
-            "    old(self)\n"
-            "    Journal.settle = old\n"
-            "    os.kill(os.getpid(), signal.SIGTERM)\n"
-            "Journal.settle = settle\n"
-        )
-        if "error" in moment:
-            stop += (
-                "import bert_tokemb.jobs.job\n"
-                "def fail(*_):\n    raise OSError\n"
-                "bert_tokemb.jobs.job.Progress.__exit__ = fail\n"
-            )
-    elif moment == "syncing":
-        # In the last note, and by the thread that is stopped by it.
-        stop += (
-            "import threading\n"
-            "from bert_tokemb.formats.npyd import NpydOutput\n"
-            "from bert_tokemb.formats.pickle_file import PickleFile\n"
-            "def stopped(sync):\n"
-            "    def stopping(self, asked=[]):\n"
-            "        if threading.current_thread() is threading.main_thread() and not asked:\n"
-            "            asked.append(1)\n"
-            "            os.kill(os.getpid(), signal.SIGTERM)\n"
-            "        sync(self)\n"
-            "    return stopping\n"
-            "for kind in PickleFile, NpydOutput: kind.sync = stopped(kind.sync)\n"
-            "Journal = bert_tokemb.storage.journal.Journal\n"
-            "def note(self, reached, sync): self._last.append((reached, sync))\n"
-            "Journal.note = note\n"
-        )
-    elif moment == "signal":
-        stop += (
-            "from bert_tokemb.formats.npyd import NpydOutput\n"
-            "from bert_tokemb.formats.pickle_file import PickleFile\n"
-            "Journal = bert_tokemb.storage.journal.Journal\n"
-            "def settle(self, old=Journal.settle):\n"
-            "    old(self)\n"
-            "    PickleFile.sync = NpydOutput.sync = lambda self: os.kill(os.getpid(), 15)\n"
-            "Journal.settle = settle\n"
-        )
-    else:
-        stop += (
-            "def full(_):\n    raise OSError(28, 'No space left on device')\n"
-            "Journal = bert_tokemb.storage.journal.Journal\n"
-            "def settle(self, old=Journal.settle):\n"
-            "    old(self)\n"
-            "    os.fsync = full\n"
-            "Journal.settle = settle\n"
-        )
-    code, told = engine_run(before=stop)
-    assert code == (1 if moment == "full disk" else 128 + signal.SIGTERM), told
-    assert engine_run.reached == len(LINES)
-    code, told = engine_run()
-    assert code == 0, told
-    assert CONTINUING.match(told)
-    assert content(engine_run.output) == undisturbed(name)
-    assert not engine_run.leftovers
+    run.output = run.directory / name
+    run.options += options
+    for line in (300, 900, 1400):
+        run.break_off(line)
+    saved = run.saved
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert int(RESUMING.match(done.stderr)[1]) == saved + 1
+    assert RESUMED.search(done.stderr)[1] == f"{saved:,}"
+    if "int8" not in options:  # whose vectors depend on the batch
+        assert content(run.output) == expected(name, *options)
+    assert not run.hidden
 
 
-@pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
-def test_too_late_to_be_stopped(name: str, engine_run: Run) -> None:
-    """From the moment that the result is renamed."""
-    engine_run.output = engine_run.directory / name
-    stop = (
-        "import os, signal\n"
-        "from pathlib import Path\n"
-        "def rename(self, target, rename=Path.rename):\n"
-        "    rename(self, target)\n"
-        "    os.kill(os.getpid(), signal.{signal})\n"
-        "Path.rename = Path.replace = rename\n"
-    )
-    code, told = engine_run(before=stop.format(signal="SIGTERM"))
-    assert code == 0, told
-    assert "3,000 sentences" in told
-    assert not engine_run.leftovers
-    engine_run.output = engine_run.directory / f"second{engine_run.output.suffix}"
-    code, told = engine_run(before=stop.format(signal="SIGKILL"))
-    assert code == -signal.SIGKILL
-    assert engine_run.output.exists()
-    # It is done: so whatever comes next is another run.
-    code, told = engine_run("--strategy", "last")
-    assert code == 0, told
-    assert "anew" not in told
-    assert not engine_run.leftovers
+def test_run_resumes_after_a_server_has_gone(tmp_path: Path) -> None:
+    lines = [f"a b {n}" for n in range(3000)]
+    run = Run(tmp_path, lines, "--timeout", "0.5", "--retries", "0")
 
-
-def test_a_server_that_went_away(tmp_path: Path) -> None:
-    """What is written is not asked for again, and the server may be somewhere else by then."""
-    lines = [f"word{n} and {n}" for n in range(3000)]
-    run = Run(tmp_path, lines, "--timeout", "1", "--retries", "0")
-
-    def die(server: StandIn, *_: object) -> None:
-        if run.reached > 500:
+    def die(server: StandIn, frames: list[bytes], texts: list[str]) -> list[list[bytes]] | None:
+        if len(server.requests) > 20:
             server.stop()
+            return []
+        return None
 
     with StandIn(fault=die, width=64) as server:
-        code, told = run("--server", server.address)
-    assert code == 3
-    assert "is gone" in told
-    reached = run.reached
-    assert 500 < reached < 3000
-    with StandIn(width=64) as server:
-        code, told = run("--server", server.address)
-    assert code == 0, told
-    assert int(CONTINUING.search(told).group(1)) == reached + 1
-    asked = [text for batch in server.requests[1:] for text in batch]
-    assert sorted(asked) == sorted(lines[reached:])
+        done = run("--server", server.address)
+    assert done.returncode == 3
+    assert "is gone" in done.stderr
+    saved = run.saved
+    assert 0 < saved < 3000
+    with StandIn(width=64) as server:  # at another address
+        done = run("--server", server.address)
+    assert done.returncode == 0, done.stderr
+    assert int(RESUMING.search(done.stderr)[1]) == saved + 1
+    requested = [text for batch in server.requests[1:] for text in batch]
+    assert sorted(requested) == sorted(lines[saved:])
     arrays = load(run.output)
     assert [len(array) for array in arrays] == [3] * 3000
     assert all(array.any(axis=1).all() for array in arrays)
+
+
+# --- Another command --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,335 +246,292 @@ def test_a_server_that_went_away(tmp_path: Path) -> None:
             "do_lower_case was True and is False; strip_accents was True and is False",
         ),
         (("--format", "npyd"), "format was pkl and is npyd"),
+        (("--format", "h5"), "format was pkl and is h5; hdf5_shape was None and is 2d"),
     ],
 )
-def test_another_command_is_refused(options: tuple[str, ...], named: str, engine_run: Run) -> None:
-    engine_run.interrupt(beyond=100)
-    before = content(engine_run.journal)
-    code, told = engine_run(*options)
-    assert code == 2
-    assert f"was begun by another command ({named})" in told
-    assert told.endswith(": run that one again to go on, or give --restart to begin anew\n")
-    assert told.count("\n") == 1
-    # Nothing is lost by it.
-    assert content(engine_run.journal) == before
-    assert CONTINUING.match(engine_run()[1])
+def test_different_command_is_refused(options: tuple[str, ...], named: str, run: Run) -> None:
+    run.break_off(900)
+    before = run.state
+    done = run(*options)
+    assert done.returncode == 2
+    assert f"was started by a different command ({named}); run that command" in done.stderr
+    assert done.stderr.endswith("again to resume, or give --restart to start over\n")
+    assert done.stderr.count("\n") == 1
+    assert run.state == before
+    assert RESUMING.match(run().stderr)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize(
-    ("tensor", "told_of_it"),
+    ("tensor", "named"),
     [
         ("embeddings.word_embeddings.weight", "the model has other weights"),
         ("encoder.layer.1.attention.self.key.weight", "the model has other weights"),
-        ("encoder.layer.2.intermediate.dense.bias", "the model gives other vectors"),
+        ("encoder.layer.2.intermediate.dense.bias", "the model returns other vectors"),
     ],
 )
-def test_another_model_is_refused(
-    tensor: str, told_of_it: str, precision: str, engine_run: Run, tiny: Path
+def test_different_model_is_refused(
+    tensor: str, named: str, precision: str, run: Run, tmp_path: Path
 ) -> None:
-    """Though it differs in a single piece only, or in biases only."""
-    engine_run.options += ("--precision", precision)
-    engine_run.interrupt(beyond=100)
-    weights = load_file(tiny / "model.safetensors")
+    """Even if it differs in a single piece, or in biases, only."""
+    model = write_tiny(tmp_path / "changed")
+    run.options += ("--precision", precision)
+    run.break_off(900)
+    weights = load_file(model / "model.safetensors")
     changed = weights[tensor] if "bias" in tensor else weights[tensor][-1]
     changed += 0.1 * (1 + np.arange(len(changed)))
-    save_file(weights, tiny / "model.safetensors")
-    code, told = engine_run("--model", tiny)
-    assert code == 2
-    assert f"was begun by another command ({told_of_it}" in told
-    assert CONTINUING.match(engine_run()[1])
+    save_file(weights, model / "model.safetensors")
+    done = run("--model", model)
+    assert done.returncode == 2
+    assert f"was started by a different command ({named}" in done.stderr
+    assert RESUMING.match(run().stderr)
 
 
-def test_a_model_may_move(
-    engine_run: Run, tmp_path: Path, undisturbed: Callable[[str], dict[str, bytes]]
+def test_moved_model_is_accepted(
+    run: Run, tmp_path: Path, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    """And be stored in another way."""
-    engine_run.interrupt(beyond=100)
-    moved = write_tiny(tmp_path / "moved", prefix="bert.", shards=3)
-    code, told = engine_run("--model", moved)
-    assert code == 0, told
-    assert CONTINUING.match(told)
-    assert content(engine_run.output) == undisturbed("out.pkl")
+    """Even if its weights are stored in another way."""
+    run.break_off(900)
+    done = run("--model", write_tiny(tmp_path / "moved", prefix="bert.", shards=3))
+    assert RESUMING.match(done.stderr), done.stderr
+    assert content(run.output) == expected("out.pkl")
 
 
-def test_another_encoder_is_refused(engine_run: Run) -> None:
-    """And what else follows from that is not told."""
-    engine_run.interrupt(beyond=100)
-    engine_run.options = ()
+def test_different_encoder_is_refused(run: Run) -> None:
+    """Without the differences that follow from it."""
+    run.break_off(900)
+    run.options = ()
     with StandIn() as server:
-        code, told = engine_run("--server", server.address)
-    assert code == 2
-    assert "was begun by another command (encoder was engine and is server): run that" in told
+        done = run("--server", server.address)
+    assert done.returncode == 2
+    assert "(encoder was local and is server); run that" in done.stderr
 
 
-HALVES = """
-def ends(pieces):
-    return (pieces[0] + pieces[-1]) * {factor}
-"""
+def test_changed_strategy_is_refused(run: Run) -> None:
+    plugin = run.directory / "plugin_that_changes.py"
+    code = "def half(pieces):\n    return pieces[0] * {}\n"
+    plugin.write_text(code.format("0.5"))
+    run.options += ("--strategy", "plugin_that_changes:half")
+    run.break_off(900)
+    plugin.write_text(code.format("100"))
+    done = run()
+    assert done.returncode == 2
+    assert "(the file of the strategy has changed); run that" in done.stderr
+    plugin.write_text(code.format("0.5"))
+    assert RESUMING.match(run().stderr)
 
 
-def test_a_strategy_that_was_changed_is_refused(
-    engine_run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be what interrupted the run, and was mended since."""
-    monkeypatch.chdir(engine_run.directory)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    halves = engine_run.directory / "halves.py"
-    halves.write_text(HALVES.format(factor="0.5"))
-    engine_run.options += ("--strategy", "halves:ends")
-    engine_run.interrupt(beyond=100)
-    halves.write_text(HALVES.format(factor="100"))
-    code, told = engine_run()
-    assert code == 2
-    assert "was begun by another command (the strategy's file has changed): run that" in told
-    halves.write_text(HALVES.format(factor="0.5"))
-    assert CONTINUING.match(engine_run()[1])
-
-
-def test_what_refuses_may_be_taken_back(shared_tiny: Path, tmp_path: Path) -> None:
-    """Nothing that is written depends on it; and may be given, if it refuses nothing of that."""
-    lines = [f"hank plays {'the ' * (n % 50)}" for n in range(3000)]
+def test_refusals_may_be_dropped_or_added(shared_tiny: Path, tmp_path: Path) -> None:
+    """Options that refuse sentences, as long as nothing that they refuse has been written."""
+    lines = [f"hank plays {'the ' * (n % 50)}" for n in range(2000)]
     lines[1000:1000] = ["hank " * 100, "\u2603"]
     run = Run(tmp_path, lines, "--model", shared_tiny, "--layers", "0,1,2")
-    whole = Run(tmp_path, lines, *run.options)
-    whole.output = tmp_path / "whole.pkl"
-    assert whole()[0] == 0
+    options = run.options
     run.options += ("--strict", "--long-sentences", "error")
-    code, told = run()
-    assert code == 1
-    assert 500 < run.reached <= 1000, told
-    assert "sentences are kept" in told
-    run.options = whole.options
-    assert CONTINUING.match(run.interrupt(beyond=1010))
-    for option, met in (("--strict", "1 unknown or empty word"), ("--long-sentences", "error")):
-        arguments = (option,) if option == "--strict" else (option, met)
-        told = run(*arguments)[1]
-        assert "that an interrupted run has written already: give --restart" in told, told
-    assert CONTINUING.match(run()[1])
-    assert content(run.output)["out.pkl"] == content(whole.output)["whole.pkl"]
-
-
-def test_what_cannot_begin_anew_destroys_nothing(engine_run: Run) -> None:
-    """What is refused at once leaves what was kept."""
-    engine_run.interrupt(beyond=1000)
-    reached, before = engine_run.reached, content(engine_run.journal)
-    no_room = (
-        "import os\nclass Room:\n    f_frsize, f_bavail = 1, 0\nos.statvfs = lambda path: Room\n"
-    )
-    for more, where, what in (
-        ((), no_room, "the disk has room for 0 B"),
-        (("--model", "no/pe"), "", "no/pe"),
+    done = run()
+    assert done.returncode == 1
+    assert 500 < run.saved <= 1000
+    assert "kept" in done.stderr
+    run.options = options
+    run.break_off(1900)
+    for more, written in (
+        (("--strict",), "1 unknown or empty word, which this run refuses, has been written"),
+        (("--long-sentences", "error"), "1 long sentence, which this run refuses, has been"),
     ):
-        code, told = engine_run("--restart", *more, before=where)
-        assert code, told
-        assert what in told
-        assert engine_run.reached == reached
-        assert content(engine_run.journal) == before
-    assert CONTINUING.match(engine_run()[1])
+        done = run(*more)
+        assert done.returncode == 2
+        assert written in done.stderr
+        assert "give --restart to start over" in done.stderr
+    assert RESUMING.match(run().stderr)
+    resumed = load(run.output)
+    run.output.unlink()
+    assert run().returncode == 0
+    for array, other in zip(resumed, load(run.output), strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
-def test_another_text_is_refused(engine_run: Run) -> None:
-    engine_run.interrupt(beyond=100)
-    text = engine_run.text.read_bytes()
-    engine_run.text.write_bytes(b"x" + text[1:])
-    code, told = engine_run()
-    assert code == 2
-    assert re.search(r"the first [\d,]+ lines of .* are not those any more of which", told)
-    assert told.endswith("give --restart to begin anew\n")
-    engine_run.text.write_bytes(text[:1000])
-    assert engine_run()[0] == 2
-    # What comes behind may be another one.
-    engine_run.text.write_bytes(text + b"one more\n")
-    code, told = engine_run()
-    assert code == 0
-    assert CONTINUING.match(told)
-    assert len(load(engine_run.output)) == len(LINES) + 1
+def test_changed_text_is_refused(run: Run) -> None:
+    run.break_off(900)
+    text = run.text.read_bytes()
+    run.text.write_bytes(b"x" + text[1:])
+    done = run()
+    assert done.returncode == 2
+    assert re.search(r"the first [\d,]+ lines of .*text have changed since", done.stderr)
+    assert done.stderr.endswith("give --restart to start over\n")
+    run.text.write_bytes(text[:1000])
+    assert run().returncode == 2
 
 
-def is_begun_anew(run: Run) -> bool:
-    return '"strategy": "last"' in run.journal.read_text().partition("\n")[0]
+def test_appended_text_is_accepted(run: Run) -> None:
+    run.break_off(900)
+    with run.text.open("a") as text:
+        text.write("one more\n")
+    done = run()
+    assert RESUMING.match(done.stderr), done.stderr
+    assert len(load(run.output)) == len(LINES) + 1
 
 
-@pytest.mark.parametrize(("one", "other"), [("pkl", "pkl"), ("pkl", "npyd"), ("npyd", "pkl")])
-def test_restart(one: str, other: str, engine_run: Run) -> None:
-    engine_run.options += ("--format", one)
-    engine_run.interrupt(beyond=100)
-    engine_run.options += ("--strategy", "last", "--format", other)
-    process = engine_run.start("--restart")
-    while not (is_begun_anew(engine_run) and engine_run.reached) and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate(timeout=60)
-    # It is this run that is gone on with.
-    assert "continuing" in engine_run.interrupt(beyond=engine_run.reached)
-    code, told = engine_run("--restart")
-    assert code == 0
-    assert not CONTINUING.search(told)
-    arrays = (bert_tokemb.open if other == "npyd" else load)(engine_run.output)
+def test_compressed_text_is_resumed(
+    run: Run, expected: Callable[..., dict[str, bytes]]
+) -> None:
+    run.break_off(900)
+    compressed = run.text.with_name("text.gz")
+    compressed.write_bytes(gzip.compress(run.text.read_bytes()))
+    run.text = compressed
+    assert RESUMING.match(run().stderr)
+    assert content(run.output) == expected("out.pkl")
+
+
+# --- Starting over ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("old", "new"), [("pkl", "pkl"), ("pkl", "npyd"), ("npyd", "pkl")])
+def test_restart_starts_over(old: str, new: str, run: Run) -> None:
+    run.options += ("--format", old)
+    run.break_off(900)
+    run.options += ("--strategy", "last", "--format", new)
+    done = run("--restart")
+    assert done.returncode == 0
+    assert not RESUMING.search(done.stderr)
+    arrays = (bert_tokemb.open if new == "npyd" else load)(run.output)
     assert len(arrays) == len(LINES)
-    assert not engine_run.leftovers
+    assert not run.hidden
 
 
-def test_what_came_nowhere_binds_nobody(engine_run: Run) -> None:
-    engine_run.interrupt(beyond=100)
-    begin, *_ = engine_run.journal.read_bytes().splitlines(keepends=True)
-    engine_run.journal.write_bytes(begin)
-    code, told = engine_run("--format", "npyd", "--strategy", "last")
-    assert code == 0, told
-    assert "anew" not in told
-    assert len(bert_tokemb.open(engine_run.output)) == len(LINES)
+def test_restarted_run_can_be_resumed(run: Run) -> None:
+    run.break_off(900)
+    run.options += ("--strategy", "last", "--restart")
+    run.break_off(600)
+    run.options = run.options[:-1]
+    assert RESUMING.match(run().stderr)
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut", "garbage", "another's", "changed", "no partial file", "a shorter one"]
-)
-def test_what_was_left_is_damaged(
-    damage: str, engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
+def test_restart_that_cannot_start_destroys_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine_run.interrupt(beyond=1000)
-    partial = engine_run.output.with_name(".out.pkl.partial")
-    if damage == "cut":
-        entries = engine_run.journal.read_bytes().splitlines(keepends=True)
-        engine_run.journal.write_bytes(b"".join(entries[:-1]) + entries[-1][:-5])
-    elif damage == "garbage":
-        engine_run.journal.write_bytes(b"\xff\n" + engine_run.journal.read_bytes())
-    elif damage == "another's":
-        engine_run.journal.write_text('{"format": "pkl"}\n{"text": {"lines": "x"}}\n')
-    elif damage == "changed":
-        found = engine_run.journal.read_bytes()
-        engine_run.journal.write_bytes(found.replace(b'"sentences": ', b'"sentences": 1'))
-    elif damage == "no partial file":
-        partial.unlink()
-    else:
-        os.truncate(partial, 1000)
-    if damage == "cut":  # what comes behind is noted nevertheless
-        engine_run.interrupt(beyond=2000)
-    code, told = engine_run()
-    assert code == 0, told
-    assert bool(CONTINUING.match(told)) == (damage == "cut")
-    assert damage != "cut" or int(CONTINUING.match(told).group(1)) > 2001
-    begun_anew = "bert-tokemb: beginning anew: what an interrupted run has left is not whole\n"
-    assert told.startswith(begun_anew) == ("shorter" in damage)
-    assert content(engine_run.output) == undisturbed("out.pkl")
-    assert not engine_run.leftovers
+    run.break_off(900)
+    before = run.state
+    done = run("--restart", "--model", "no/such/model")
+    assert (done.returncode, run.state) == (4, before)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda path: os.statvfs_result([1] * 4 + [0] * 6))
+        done = run("--restart")
+    assert (done.returncode, run.state) == (1, before)
+    assert "only 0 B are free" in done.stderr
+    assert RESUMING.match(run().stderr)
 
 
-def test_two_at_a_time(engine_run: Run) -> None:
-    process = engine_run.start(before=SLOWLY)
-    while not engine_run.reached:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGSTOP)
-    code, told = engine_run()
-    assert code == 1
+def test_run_without_a_saved_state_binds_no_other(run: Run) -> None:
+    run.break_off(900)
+    (run.workspace / "state.json").unlink()
+    done = run("--format", "npyd", "--strategy", "last")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert len(bert_tokemb.open(run.output)) == len(LINES)
+
+
+def test_shortened_partial_output_is_reported(run: Run) -> None:
+    run.break_off(900)
+    os.truncate(run.workspace / "data", 1000)
+    done = run()
+    assert done.returncode == 2
+    assert "the partial output of" in done.stderr
+    assert done.stderr.endswith("give --restart to start over\n")
+    assert run("--restart").returncode == 0
+
+
+def test_partial_output_of_an_earlier_version_is_reported(run: Run) -> None:
+    run.workspace.write_bytes(b"x")
+    run.output.with_name(".out.pkl.journal").write_bytes(b"x")
+    done = run()
+    assert done.returncode == 2
+    assert "out.pkl was started by another version of bert-tokemb; give --restart" in done.stderr
+    assert run("--restart").returncode == 0
+    assert not run.hidden
+
+
+# --- Streams and other formats ----------------------------------------------------------------
+
+
+def test_stream_does_not_replace_a_partial_output(run: Run) -> None:
+    run.break_off(900)
+    before, text = run.state, run.text.read_bytes()
+    run.text = Path("-")
+    done = run(stdin=text)
+    assert done.returncode == 2
+    assert "(standard input is a stream, which cannot be read again); run that" in done.stderr
+    assert run.state == before
+    done = run("--restart", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert len(load(run.output)) == len(LINES)
+
+
+def test_stream_cannot_be_resumed_and_says_so(run: Run) -> None:
+    run.text = Path("-")
+    text = "\n".join(LINES).encode()
+    done = run(stdin=text + b"\n\xff\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "bert-tokemb: kept nothing: standard input is a stream, which cannot be read again\n"
+    )
+    assert not run.hidden
+    assert run(stdin=text).returncode == 0
+
+
+@pytest.mark.parametrize("format", ["h5", "parquet"])
+def test_format_that_cannot_be_resumed_says_so(format: str, run: Run) -> None:
+    run.options += ("--format", format)
+    why = "only .pkl and .npyd results can be resumed"
+    run.text.write_bytes(b"a\n" * 2000 + b"\xff\n")
+    done = run()
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"bert-tokemb: kept nothing: {why}\n")
+    assert not run.hidden
+    run.write_text()
+    process = run.start_and_pause(after=7000) if False else run.start(before=at_step(4, 9))
+    assert process.wait()[0] == -signal.SIGKILL
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert run.output.exists()
+    assert not run.hidden
+
+
+def test_run_that_did_not_start_says_nothing_of_resuming(run: Run) -> None:
+    run.options = ("--format", "h5", "--model", run.directory / "nowhere")
+    done = run()
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert not run.hidden
+
+
+# --- Two runs ---------------------------------------------------------------------------------
+
+
+def test_second_run_is_refused(run: Run, expected: Callable[..., dict[str, bytes]]) -> None:
+    process = run.start_and_pause(after=7000)
+    done = run()
+    assert done.returncode == 1
     assert re.fullmatch(
-        r"bert-tokemb: error: another run is writing .*/out\.pkl: wait for it, or name another "
-        r"output\n",
-        told,
+        r"bert-tokemb: error: another run is writing .*/out\.pkl; wait for it, or choose another "
+        r"--output\n",
+        done.stderr,
     )
-    process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert len(load(engine_run.output)) == len(LINES)
+    process.kill()
+    assert RESUMING.match(run().stderr)
+    assert content(run.output) == expected("out.pkl", "--strategy", "pause:avg")
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_no_file_where_the_journal_is(make: Callable[[Path], None], engine_run: Run) -> None:
-    make(engine_run.journal)
-    code, told = engine_run()
-    assert code == 1
-    assert told.endswith(
-        f"out.pkl: {engine_run.journal} is not what a run leaves there, remove it\n"
-    )
-    assert engine_run.leftovers == {engine_run.journal.name}
+def test_removed_workspace_is_reported(run: Run) -> None:
+    process = run.start_and_pause(after=7000)
+    shutil.rmtree(run.workspace)
+    process.send_signal(signal.SIGTERM)
+    code, _ = process.wait()
+    assert code == 128 + signal.SIGTERM
+    assert not run.hidden
 
 
-def test_the_journal_is_removed_meanwhile(
-    engine_run: Run, undisturbed: Callable[[str], dict[str, bytes]]
-) -> None:
-    """Then there is nothing to go on with; but nobody else writes into the same file."""
-    process = engine_run.start(before=SLOWLY)
-    while not engine_run.reached:
-        time.sleep(0.002)
-    engine_run.journal.unlink()
-    code, told = engine_run("--strategy", "max")
-    assert code == 1
-    assert "another run is writing" in told
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert content(engine_run.output) == undisturbed("out.pkl")
-    assert not engine_run.leftovers
-
-
-def test_a_stream_does_not_take_the_place_of_what_is_kept(engine_run: Run) -> None:
-    engine_run.interrupt(beyond=100)
-    before = content(engine_run.journal)
-    with engine_run.text.open() as text:
-        engine_run.text = Path("-")
-        code, told = engine_run(stdin=text)
-        assert code == 2
-        assert told.endswith(
-            "out.pkl was begun by another command (a stream cannot be read again): run that one "
-            "again to go on, or give --restart to begin anew\n"
-        )
-        assert content(engine_run.journal) == before
-        code, told = engine_run("--restart", stdin=text)
-    assert code == 0, told
-    assert len(load(engine_run.output)) == len(LINES)
-
-
-def test_streams_are_never_continued(engine_run: Run) -> None:
-    with engine_run.text.open() as text:
-        engine_run.text = Path("-")
-        process = engine_run.start(stdin=text)
-        while (
-            sum(p.stat().st_size for p in engine_run.directory.glob(".out.pkl.partial")) < 1 << 20
-        ):
-            time.sleep(0.01)
-        process.kill()
-        process.communicate(timeout=60)
-    with (engine_run.directory / "text").open() as text:
-        code, told = engine_run(stdin=text)
-    assert code == 0
-    assert told.startswith("bert-tokemb: beginning anew: a stream cannot be read again\n")
-    assert not engine_run.leftovers
-
-
-@pytest.mark.parametrize("kind", ["h5", "parquet"])
-def test_other_formats_begin_anew_and_say_so(kind: str, engine_run: Run) -> None:
-    engine_run.options += ("--format", kind)
-    # A group of rows has 32 MiB.
-    engine_run.text.write_bytes(engine_run.text.read_bytes() * 4)
-    partial = engine_run.directory / ".out.pkl.partial"
-
-    def interrupt(signum: int) -> str:
-        process = engine_run.start()
-        while not partial.exists() or partial.stat().st_size < 1 << 20:
-            time.sleep(0.01)
-        process.send_signal(signum)
-        return process.communicate(timeout=60)[1]
-
-    why = "only .pkl and .npyd can be continued"
-    told = interrupt(signal.SIGTERM)
-    assert told.splitlines()[0] == f"bert-tokemb: nothing is kept: {why}"
-    assert not engine_run.leftovers
-    interrupt(signal.SIGKILL)
-    code, told = engine_run()
-    assert code == 0, told
-    assert told.splitlines()[0] == f"bert-tokemb: beginning anew: {why}"
-    assert engine_run.output.exists()
-    assert not engine_run.leftovers
-
-
-def test_nothing_is_told_of_what_was_not_begun(engine_run: Run) -> None:
-    engine_run.options = ("--format", "h5", "--model", engine_run.directory / "nowhere")
-    code, told = engine_run()
-    assert code
-    assert told.count("\n") == 1
-
-
-def test_compressed_texts_are_continued(engine_run: Run) -> None:
-    engine_run.interrupt(beyond=300)
-    subprocess.run(["gzip", engine_run.text], check=True)
-    engine_run.text = engine_run.text.with_name("text.gz")
-    assert CONTINUING.match(engine_run()[1])
+def test_result_to_standard_output_leaves_nothing_behind(run: Run) -> None:
+    arguments = map(str, run.arguments())
+    done = invoke(*("-" if a == str(run.output) else a for a in arguments), cwd=run.directory)
+    assert done.returncode == 0
+    assert not run.hidden

@@ -63,7 +63,7 @@ def _advice(error: TokembError) -> str:
             return "wait for it, or choose another --output"
         case ResumeError(kind="refused sentences"):
             return "give --restart to start over, or run without the option that refuses them"
-        case ResumeError(kind="earlier version"):
+        case ResumeError(kind="earlier version" | "damaged"):
             return "give --restart to start over"
         case ResumeError():
             return "run that command again to resume, or give --restart to start over"

@@ -1,57 +1,78 @@
-"""Whether a disk has room for a result."""
+"""Whether the disk has enough free space for a result."""
 
 from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
-from ..errors import OutputError
+import numpy as np
+
+from ..errors import DiskSpaceError, OutputError, translate
+from ..formats.base import Content
+from ..formats.output import Output
 from ..humanize import format_bytes
-from ..storage.writer import telling
+from ..text.reader import TextSize
+from ..types import Tally
 
-__all__ = ["check_room", "warn_of_room"]
+__all__ = ["DiskSpace"]
 
 _log = logging.getLogger(__name__)
 
 
-def _room_for(name: str) -> int:
-    """Return the bytes that may be written to a file of that name."""
-    with telling(name):
-        found = os.statvfs(Path(os.path.realpath(name)).parent)
-    return found.f_bavail * found.f_frsize
-
-
-def check_room(name: str, needed: int, advice: str) -> None:
-    """See beforehand whether the disk can hold a result.
+class DiskSpace:
+    """Refuses a result that is too large, or, if its size is unknown, watches the free space.
 
     Args:
-        name: Of the result.
-        needed: Bytes that are still to come, about.
-        advice: What can be done to have fewer; perhaps nothing.
-
-    Raises:
-        OutputError: it cannot.
+        output: Where the result is written.
+        content: What it contains.
+        enabled: Whether to do anything.
     """
-    room = _room_for(name)
-    if needed > room:
-        raise OutputError(
-            f"cannot write {name}: it may take {format_bytes(needed)}, and the disk has room for "
-            f"{format_bytes(room)}; make room, {advice}or give --no-disk-check to try"
-        )
 
+    def __init__(self, output: Output, content: Content, *, enabled: bool) -> None:
+        self._output = output
+        self._content = content
+        self._enabled = enabled and not output.target.is_stream
+        self._is_watching = False
 
-def warn_of_room(name: str, words: int, written: int) -> bool:
-    """Warn when less room is left than has been written; tell whether there was reason to.
+    def check(self, size: TextSize | None, *, is_resuming: bool) -> None:
+        """Compare the free space with the size of the result.
 
-    For texts of which nobody knows how much is still to come.
-    """
-    room = _room_for(name)
-    if room >= written or not words:
-        return False
-    _log.warning(
-        "the disk has room for %s, which is about %s more words",
-        format_bytes(room),
-        f"{room * words // max(1, written):,}",
-    )
-    return True
+        Args:
+            size: Of the text, if known; otherwise :meth:`watch` warns later.
+            is_resuming: Whether a partial output, if there is any, determines the data type.
+
+        Raises:
+            DiskSpaceError: if the result does not fit.
+        """
+        if not self._enabled:
+            return
+        if size is None:
+            self._is_watching = True
+            return
+        content, output = self._content, self._output
+        needed = size.words * content.width * content.dtype.itemsize
+        needed += size.lines * output.format.bytes_per_sentence
+        needed -= output.leftover
+        if needed > (free := self._free()):
+            has_begun = is_resuming and output.saved_state is not None
+            can_be_halved = content.dtype != np.float16 and not has_begun
+            raise DiskSpaceError(output.target.name, needed, free, can_be_halved)
+
+    def watch(self, tally: Tally) -> None:
+        """Warn, once, when less space is free than has been written."""
+        if not self._is_watching or not tally.words:
+            return
+        free, written = self._free(), self._output.size
+        if free < written:
+            self._is_watching = False
+            _log.warning(
+                "%s are free on the disk, which is enough for about %s more words",
+                format_bytes(free),
+                f"{free * tally.words // written:,}",
+            )
+
+    def _free(self) -> int:
+        target = self._output.target
+        with translate(OutputError, f"write {target.name}"):
+            found = os.statvfs(target.path.parent)
+        return found.f_bavail * found.f_frsize

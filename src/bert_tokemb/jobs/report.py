@@ -1,51 +1,107 @@
-"""What a run met, for a person or a program to read afterwards."""
+"""What a run reports at the end: a line for people, and JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..storage.whole_file import WholeFile
+from ..formats.base import Content
+from ..formats.output import Output
+from ..humanize import format_bytes, format_count
 from ..types import Tally
 
-__all__ = ["FORMAT", "write_report"]
+__all__ = ["FORMAT", "report_json", "summary"]
 
-FORMAT = "bert-tokemb report 1"
-"""What the report calls itself."""
+FORMAT = "bert-tokemb report 2"
+"""The name and version of the report's format."""
 
 
-def write_report(file: WholeFile, tally: Tally, more: Mapping[str, Any]) -> None:
-    """Write a report of JSON.
+def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: float) -> str:
+    """Return the closing line of a run.
 
     Args:
-        file: Where to.
-        tally: What was met.
-        more: Whatever else is to be told, before that.
+        text: The name of the input.
+        output: The result.
+        tally: Counts of the whole text.
+        resumed: Counts of the part that an earlier run has written.
+        seconds: Duration of the run.
+    """
+    if not tally.lines:
+        return f"{text} is empty: wrote an empty result to {output.target.name}"
+    rate = (tally.words - resumed.words) / seconds
+    line = (
+        f"{format_count(tally.sentences, 'sentence')}, {format_count(tally.words, 'word')} -> "
+        f"{output.target.name} ({format_bytes(output.size)}) in {seconds:.1f} s, "
+        f"{rate:,.0f} words/s"
+    )
+    notes = [
+        format_count(number, *nouns)
+        for number, *nouns in (
+            (resumed.sentences, "sentence resumed", "sentences resumed"),
+            (tally.blank_lines, "blank line"),
+            (tally.unknown_words, "unknown word"),
+            (tally.empty_words, "word without pieces", "words without pieces"),
+            (tally.windowed_sentences, "sentence in windows", "sentences in windows"),
+            (
+                tally.inexact_sentences,
+                "sentence aligned inexactly",
+                "sentences aligned inexactly",
+            ),
+        )
+        if number
+    ]
+    return f"{line}; {', '.join(notes)}" if notes else line
+
+
+def report_json(
+    text: str,
+    output: Output,
+    content: Content,
+    tally: Tally,
+    resumed: Tally,
+    started: float,
+    seconds: float,
+) -> bytes:
+    """Return the JSON report of a run.
+
+    Args:
+        started: Seconds since the epoch.
+
+    The other arguments are those of :func:`summary`.
     """
     counts = asdict(tally)
     examples = counts.pop("examples")
-    told = {
+    report = {
         "format": FORMAT,
-        **more,
+        "input": text,
+        "output": output.target.name,
+        "bytes": output.size,
+        "width": content.width,
+        "started": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "sentences_resumed": resumed.sentences,
+        "words_resumed": resumed.words,
+        "options": content.about,
         "counts": counts,
-        "first": {name: list(map(_named, entries)) for name, entries in examples.items()},
+        "first": {kind: list(map(_example, found)) for kind, found in examples.items()},
         "versions": {"python": platform.python_version(), **dict(_versions())},
     }
-    # Bytes of a file's name that are no UTF-8 become what JSON's own escapes are too.
-    content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
-    file.write(content + b"\n")
+    # A file name that is not UTF-8 contains surrogates, which become JSON's own escapes.
+    encoded = json.dumps(report, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+    return encoded + b"\n"
+
+
+def _example(found: int | list[Any]) -> int | dict[str, Any]:
+    return found if isinstance(found, int) else {"line": found[0], "word": found[1]}
 
 
 def _versions() -> Iterator[tuple[str, str]]:
     for package in ("bert-tokemb", "numpy", "onnxruntime", "bert-serving-client"):
         with suppress(PackageNotFoundError):
             yield package.replace("-", "_"), version(package)
-
-
-def _named(entry: int | Sequence[Any]) -> int | dict[str, Any]:
-    return entry if isinstance(entry, int) else dict(zip(("line", "word"), entry, strict=True))

@@ -1,203 +1,181 @@
-"""Interrupted runs: the same command goes on where it stopped.
+"""Resuming an interrupted run.
 
-A text is embedded a stretch of lines at a time. With the engine nothing of a stretch depends on
-those before it: so a run that goes on behind a whole stretch writes, bit for bit, what it would
-have written undisturbed. A server's last bits depend on how it pads.
+The text is embedded in chunks of lines, and no chunk depends on those before it. A run that
+resumes after a complete chunk therefore writes the bytes that an uninterrupted run would have
+written. (With a server, the last bits of a vector may depend on the padding.)
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
-from ..formats.base import Content, Output
+import numpy as np
+
+from ..errors import ResumeError
+from ..formats.base import Content
+from ..formats.output import Output
+from ..formats.registry import Format
 from ..humanize import format_count
-from ..signals import ignore_signals
-from ..storage.journal import Journal
-from ..text.reader import Bookmark, TextInput
-from ..types import Tally
+from ..strategies import source_digest
+from ..text.reader import ResumePoint, TextInput
+from ..types import Encoder, Tally
 
-__all__ = ["Continuation", "check_format"]
+if TYPE_CHECKING:
+    from .job import EmbedOptions
+
+__all__ = ["Command", "command_of", "log_what_is_kept", "resume_or_start", "state_of"]
 
 _log = logging.getLogger(__name__)
 
-# A model's vectors differ by less from run to run, and by more from another model's.
+# The vectors of one model differ by less between machines, those of two models by more.
 _TOLERANCE = 1e-3
 
 _FINGERPRINT = {
     "vocabulary": "the model has another vocabulary",
     "weights": "the model has other weights",
-    "vectors": "the model gives other vectors",
-    "strategy": "the strategy's file has changed",
+    "vectors": "the model returns other vectors",
+    "strategy": "the file of the strategy has changed",
 }
-"""What it means when one of these differs."""
+"""What a difference in an entry of the fingerprint means."""
 
 
-@dataclass(slots=True)
-class Continuation:
-    """What ties the text, its result and the journal together; any of them may not allow it."""
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What determines a result, except the text; JSON values."""
 
-    text: TextInput
-    output: Output
-    journal: Journal | None
-    """None for a result of which no journal can be kept."""
-    is_running: bool = False
-    """Whether anything may have been written yet."""
-
-    def begin(self, asked: Mapping[str, Any], content: Content, *, restart: bool) -> Tally:
-        """Go on where an interrupted run stopped, or begin.
-
-        Args:
-            asked: What decides the result, besides the text: names and values that JSON has.
-            content: What the output will hold.
-            restart: Whether to begin in any case.
-
-        Returns:
-            What was met before: nothing, where it begins.
-
-        Raises:
-            UsageError: the interrupted run was another one.
-        """
-        if self.journal and not restart and self._can_go_on:
-            if before := self._go_on(self.journal, asked, content):
-                self.is_running = True
-                return before
-        elif self.journal and not restart:
-            self._begin_anew(self.journal)
-        self.output.keep(False)
-        self.output.begin(content)
-        if self.journal:
-            self.journal.begin(asked)
-        self.is_running = True
-        return Tally()
-
-    def _go_on(self, journal: Journal, asked: Mapping[str, Any], content: Content) -> Tally | None:
-        """Find the place where an interrupted run stopped, if there is one."""
-        if (reached := journal.reached) is None:
-            return None
-        _check(self.output.name, journal.asked or {}, asked)
-        if not self.text.skip_to(Bookmark(**reached["text"])):
-            raise UsageError(
-                f"the first {format_count(reached['text']['lines'], 'line')} of {self.text.name} "
-                f"are not those any more of which {self.output.name} was begun: give --restart to "
-                "begin anew"
-            )
-        if self.output.begin(content, reached["output"]):
-            return Tally(**reached["tally"])
-        _log.warning("beginning anew: what an interrupted run has left is not whole")
-        self.text.rewind()
-        return None
-
-    def _begin_anew(self, journal: Journal) -> None:
-        """Say so, unless another run has left what is of use."""
-        if journal.reached:
-            raise UsageError(
-                f"{journal.name} was begun by another command ({self._why_not}): run that one "
-                "again to go on, or give --restart to begin anew"
-            )
-        if journal.asked:
-            _log.warning("beginning anew: %s", self._why_not)
+    settings: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    """What identifies the model and the strategy."""
+    refusals: Mapping[str, Any]
+    """Options that determine whether there is a result, but not which."""
 
     @property
-    def _can_go_on(self) -> bool:
-        return self.output.can_go_on and self.text.can_be_read_again
-
-    @property
-    def _why_not(self) -> str:
-        if self.output.can_go_on:
-            return "a stream cannot be read again"
-        return "only .pkl and .npyd can be continued"
-
-    def note(self, mark: Bookmark, tally: Tally) -> None:
-        """Note that all up to a place in the text has been written."""
-        if self.journal and self._can_go_on:
-            reached = {
-                "text": asdict(mark),
-                "output": dict(self.output.position()),
-                "tally": asdict(tally),
-            }
-            self.journal.note(reached, self.output.sync)
-
-    @contextmanager
-    def writing(self) -> Iterator[Continuation]:
-        """Complete the output at the end; keep what an exception leaves, if that is of use."""
-        with ExitStack() as stack:
-            stack.push(self._tell_what_is_kept)  # when the output is closed
-            stack.enter_context(self.output)
-            try:
-                yield self
-            finally:
-                self._settle()
-            self.output.finish()
-            if self.output.is_file:
-                self.output.sync()
-            ignore_signals()  # what is left takes no time, and is done or not
-
-    def _settle(self) -> None:
-        if self.journal is None:
-            self.output.keep(False)
-            return
-        try:
-            self.journal.settle()
-        finally:
-            self.journal.settle()  # the first may have been interrupted when it waited
-            # Completing the output may fail too, or be interrupted.
-            self.output.keep(self.journal.is_of_use)
-
-    def _tell_what_is_kept(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or not self.is_running or self.journal is None:
-            return
-        reached = self.journal.reached
-        if reached and self.journal.is_of_use:
-            sentences = reached["tally"]["sentences"]
-            kept = format_count(sentences, "sentence is", "sentences are")
-            _log.warning("%s kept, the same command goes on behind them", kept)
-        elif not self.output.can_go_on:
-            _log.warning("nothing is kept: %s", self._why_not)
+    def described(self) -> Mapping[str, Any]:
+        """The part that people understand."""
+        return {**self.settings, **self.refusals}
 
 
-def check_format(journal: Journal, kind: str) -> None:
-    """See beforehand whether a result is of the format in which it was begun.
+def command_of(
+    options: EmbedOptions,
+    format: Format,  # noqa: A002
+    dtype: np.dtype[Any],
+    encoder: Encoder[Any],
+) -> Command:
+    """Collect what determines the result of a run."""
+    return Command(
+        {
+            "version": version("bert-tokemb"),
+            "unicode": unicodedata.unidata_version,  # it decides how words become basic tokens
+            "format": format.name,
+            **({"hdf5_shape": options.hdf5_shape} if format.name == "h5" else {}),
+            "dtype": dtype.name,
+            "strategy": options.strategy,
+            "blank_lines": options.blank_lines,
+            **encoder.settings,
+        },
+        {**encoder.fingerprint(), "strategy": source_digest(options.strategy)},
+        {"strict": options.strict, "long_sentences": options.long_sentences},
+    )
+
+
+def state_of(command: Command, resume_point: ResumePoint, tally: Tally) -> Mapping[str, Any]:
+    """Return what a later run needs to resume, in JSON values."""
+    return {
+        "settings": command.settings,
+        "fingerprint": command.fingerprint,
+        "text": asdict(resume_point),
+        "tally": asdict(tally),
+    }
+
+
+def resume_or_start(
+    options: EmbedOptions, text: TextInput, output: Output, command: Command, content: Content
+) -> Tally:
+    """Resume the run that was interrupted while it wrote the output, or start.
+
+    Returns:
+        What the interrupted run has written, or an empty tally.
 
     Raises:
-        UsageError: it is not.
+        ResumeError: if there is a partial output of a different command or text.
     """
-    if journal.asked and journal.reached:
-        _check(journal.name, {"format": journal.asked.get("format")}, {"format": kind})
+    state = output.saved_state
+    if state is None or options.restart:
+        if output.leftover and not output.is_resumable:
+            _log.warning("starting over: %s", _why_not_resumable(output, text))
+        output.start(content)
+        return Tally()
+    name = output.target.name
+    if changes := list(_changes(state, command)):
+        raise ResumeError(name, changes)
+    if not text.is_rereadable:
+        raise ResumeError(name, [_why_not_resumable(output, text)])
+    tally = Tally(**state["tally"])
+    _check_refusals(name, command, tally)
+    if not text.resume_at(ResumePoint(**state["text"])):
+        lines = format_count(tally.lines, "line")
+        raise ResumeError(name, [f"the first {lines} of {text.name} have changed since"])
+    output.start(content, state["position"])
+    return tally
 
 
-def _check(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = list(_changes(before, now))
-    if changed:
-        raise UsageError(
-            f"{name} was begun by another command ({'; '.join(changed)}): run that one again to "
-            "go on, or give --restart to begin anew"
-        )
+def log_what_is_kept(output: Output, text: TextInput) -> Callable[..., None]:
+    """Return an exit callback that says what an interrupted run has left.
+
+    It is to be called after the output has been closed.
+    """
+
+    def log(kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None or not output.is_started or output.is_complete or output.target.is_stream:
+            return
+        if state := output.saved_state:
+            kept = format_count(state["tally"]["sentences"], "sentence")
+            _log.warning("kept %s; run the same command again to resume", kept)
+        elif why := _why_not_resumable(output, text):
+            _log.warning("kept nothing: %s", why)
+
+    return log
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs; nothing that only follows from something else that does."""
-    differing = [key for key in {**before, **now} if not _is_same(before.get(key), now.get(key))]
-    options = [key for key in differing if key != "fingerprint"]
-    for key in ["encoder"] if "encoder" in options else options:
-        yield f"{key} was {before.get(key)} and is {now.get(key)}"
-    if differing == ["fingerprint"]:
-        one, other = before.get("fingerprint") or {}, now.get("fingerprint") or {}
-        for key, meaning in _FINGERPRINT.items():
-            if not _is_same(one.get(key), other.get(key)):
+def _why_not_resumable(output: Output, text: TextInput) -> str:
+    if not output.is_resumable:
+        return "only .pkl and .npyd results can be resumed"
+    return "" if text.is_rereadable else f"{text.name} is a stream, which cannot be read again"
+
+
+def _check_refusals(name: str, command: Command, tally: Tally) -> None:
+    """Raise if the interrupted run has written what this run refuses."""
+    refused = []
+    if command.refusals["strict"] and (words := tally.unknown_words + tally.empty_words):
+        refused.append(format_count(words, "unknown or empty word"))
+    if command.refusals["long_sentences"] == "error" and tally.windowed_sentences:
+        refused.append(format_count(tally.windowed_sentences, "long sentence"))
+    if refused:
+        written = f"{' and '.join(refused)}, which this run refuses, have been written already"
+        raise ResumeError(name, [written], "refused sentences")
+
+
+def _changes(state: Mapping[str, Any], command: Command) -> Iterator[str]:
+    """Describe the differences from an interrupted run, but none that follow from another."""
+    before, now = state["settings"], command.settings
+    names = [name for name in {**before, **now} if not _equal(before.get(name), now.get(name))]
+    for name in ["encoder"] if "encoder" in names else names:
+        yield f"{name} was {before.get(name)} and is {now.get(name)}"
+    if not names:
+        for name, meaning in _FINGERPRINT.items():
+            if not _equal(state["fingerprint"].get(name), command.fingerprint.get(name)):
                 yield meaning
 
 
-def _is_same(before: Any, now: Any) -> bool:
-    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
-        return all(_is_same(before[key], now[key]) for key in before)
+def _equal(before: Any, now: Any) -> bool:
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return all(map(_is_same, before, now))
+        return all(map(_equal, before, now))
     if isinstance(before, float) and isinstance(now, float):
         return math.isclose(before, now, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     return bool(before == now)

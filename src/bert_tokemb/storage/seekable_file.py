@@ -1,115 +1,105 @@
-"""A file that is whole or absent, for a library that writes it on its own."""
+"""A file for libraries in C that write at positions of their choice."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, translate
 from ..signals import hold_signals
-from .beside import descriptor_of
-from .whole_file import WholeFile
-from .writer import failure, telling
 
 __all__ = ["SeekableFile"]
 
 
-class SeekableFile(WholeFile):
-    """A :class:`WholeFile` with the methods of a Python file; a context manager.
+class SeekableFile:
+    """An open file with the methods of a Python file that HDF5 and Arrow call.
 
-    It is for libraries in C. They make errors of their own out of what is raised in these
-    methods, lose what a signal raises there, and HDF5 cannot even be closed any more after that.
-    So nothing is raised: what the system says first is kept, and :meth:`lent` raises it when the
-    library has returned.
+    These libraries replace exceptions that are raised in the methods by their own, lose the
+    exception of a signal, and HDF5 can then not even be closed. So the methods never raise: the
+    first error is kept, and :meth:`lent` raises it when the library has returned.
 
-    Raises:
-        OutputError: it cannot be written, or is no regular file.
+    Args:
+        name: The name of the file in error messages.
+        descriptor: The file, empty.
     """
 
     closed = False
 
-    def __init__(self, name: str) -> None:
-        with telling(name):
-            path = Path(name)
-            # The place of a directory is told as any other that cannot be written.
-            is_device = path.exists() and not path.is_file() and not path.is_dir()
-            if is_device or descriptor_of(name) is not None:
-                what = "is no regular file" if is_device else "is open already"
-                raise OutputError(
-                    f"cannot write {name}: it {what}, and only .pkl can be written there"
-                )
-        super().__init__(name, "partial")
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self.size = 0
+        """Bytes written so far."""
+        self._descriptor = descriptor
         self._position = 0
-        self._failure: OSError | None = None
-        self._dropping = False
+        self._error: OSError | None = None
+        self._is_abandoned = False
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Have the library write within the block; a signal waits until its end.
+        """Let the library write within the block. Signals wait until its end.
 
         Raises:
-            OutputError: something could not be written.
+            OutputError: if the file cannot be written.
         """
         try:
             with hold_signals():
                 yield
         finally:
-            # Whatever the library made of it.
-            if self._failure:
-                raise failure(self.name, self._failure) from self._failure
+            if self._error:
+                with translate(OutputError, f"write {self.name}"):
+                    raise self._error
 
     def abandon(self) -> None:
-        """Drop all that is still written, so that the library can be closed in any case."""
-        self._dropping, self._failure = True, None
+        """Ignore all further writes and errors, so that the library can be closed."""
+        self._is_abandoned, self._error = True, None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a place, from the beginning or the end."""
+        """Move to a position, counted from the beginning or the end."""
         self._position = offset + (self.size if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._position
 
     def write(self, data: Any) -> int:
-        """Write all of it."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        with self._keeping():
-            # It may write less than it is given, above 2 GiB always.
-            while left and not self._dropping:
-                written = os.pwrite(self._descriptor, left, self._position)
+        """Write all of ``data`` at the position."""
+        remaining = memoryview(data).cast("B")
+        size = len(remaining)
+        with self._keep_error():
+            # The system may write less than it is given; more than 2 GiB never at once.
+            while remaining and not self._is_abandoned:
+                written = os.pwrite(self._descriptor, remaining, self._position)
                 self._position += written
-                left = left[written:]
-        self._position += len(left)
+                remaining = remaining[written:]
+        self._position += len(remaining)
         self.size = max(self.size, self._position)
         return size
 
     def readinto(self, buffer: Any) -> int:
-        """Read back; less only where the file ends."""
+        """Read from the position."""
         size = 0
-        with self._keeping():
+        with self._keep_error():
             size = os.preadv(self._descriptor, [buffer], self._position)
         self._position += size
         return size
 
     def truncate(self, size: int) -> int:
-        """Change where it ends."""
-        with self._keeping():
-            if not self._dropping:
+        """Change the size of the file."""
+        with self._keep_error():
+            if not self._is_abandoned:
                 os.ftruncate(self._descriptor, size)
         self.size = size
         return size
 
     def flush(self) -> None:
-        """Do nothing: nothing is gathered."""
+        """Do nothing: nothing is buffered."""
 
     @contextmanager
-    def _keeping(self) -> Iterator[None]:
+    def _keep_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._failure = self._failure or error
+            self._error = self._error or error

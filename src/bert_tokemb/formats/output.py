@@ -1,0 +1,150 @@
+"""A result that is being written: a writer of its format, in a workspace or on a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from ..errors import OutputNameError
+from ..signals import hold_signals, ignore_signals
+from ..storage.stream import open_stream
+from ..storage.target import OutputTarget
+from ..storage.workspace import Workspace
+from ..types import EmbeddedSentence
+from .base import Content, Position, Writer
+from .registry import Format
+
+__all__ = ["Output"]
+
+
+class Output:
+    """Takes one sentence after the other; a context manager.
+
+    The result takes its name in :meth:`complete`. If the block ends without it, what has been
+    written stays for a later run if :meth:`checkpoint` has saved a state, and else is removed.
+
+    Args:
+        target: Where the result goes.
+        format: Its format.
+        restart: Whether the partial output of an earlier version may be discarded.
+
+    Raises:
+        OutputNameError: if the target is a terminal, or a stream and the format needs a file.
+        OutputError: if it cannot be written.
+        MissingPackageError: if the format needs a package that is not installed.
+    """
+
+    def __init__(self, target: OutputTarget, format: Format, *, restart: bool = False) -> None:  # noqa: A002
+        self.target = target
+        self.format = format
+        format.check_packages()
+        self._workspace: Workspace | None = None
+        self._writer: Writer | None = None
+        self._is_complete = False
+        # A signal must not leave an empty workspace.
+        with ExitStack() as closing, hold_signals():
+            if target.is_stream:
+                if not format.is_streamable:
+                    raise OutputNameError(target.name, "not seekable", format.name)
+                descriptor = closing.enter_context(open_stream(target))
+                self._open_file = lambda file="", *, keep=0: descriptor
+            else:
+                self._workspace = closing.enter_context(
+                    Workspace(
+                        target,
+                        directory=format.is_directory,
+                        may_replace=format.may_replace,
+                        restart=restart,
+                    )
+                )
+                self._open_file = self._workspace.open
+            self._closing = closing.pop_all()
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether an interrupted run can be resumed."""
+        return self._workspace is not None and self.format.is_resumable
+
+    @property
+    def is_started(self) -> bool:
+        """Whether anything may have been written."""
+        return self._writer is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the result has its name."""
+        return self._is_complete
+
+    @property
+    def saved_state(self) -> Mapping[str, Any] | None:
+        """The last state that :meth:`checkpoint` has saved, in this run or in one before."""
+        return self._workspace.state if self._workspace else None
+
+    @property
+    def leftover(self) -> int:
+        """Bytes that an interrupted run has left."""
+        return self._workspace.leftover if self._workspace else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._writer.size if self._writer else 0
+
+    def start(self, content: Content, position: Position | None = None) -> None:
+        """Start writing.
+
+        Args:
+            content: What the result will contain.
+            position: Where an interrupted run resumes; by default, what it has left is removed.
+
+        Raises:
+            ResumeError: if less has been left than ``position`` says.
+            OutputError: if the result cannot be written.
+        """
+        if self._workspace and position is None:
+            self._workspace.discard()
+        name = self.target.name
+        self._writer = self.format.open_writer(name, self._open_file, content, position)
+
+    def write(self, sentence: EmbeddedSentence) -> None:
+        """Append a sentence.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        assert self._writer
+        self._writer.write(sentence)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Save a state and the position, from which an interrupted run can resume.
+
+        It is saved when everything written so far is on disk, in another thread.
+        """
+        assert self._writer
+        if self._workspace and self.is_resumable:
+            self._workspace.checkpoint({**state, "position": dict(self._writer.position())})
+
+    def complete(self) -> None:
+        """Write what follows the last sentence, put all on disk and give the result its name.
+
+        Once the result takes its name, signals are ignored: the little that remains is done.
+
+        Raises:
+            OutputError: if this fails. A later run can resume.
+        """
+        assert self._writer
+        self._writer.finish()
+        if self._workspace:
+            self._workspace.sync()
+            ignore_signals()
+            self._workspace.commit()
+        self._is_complete = True
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with self._closing:
+            if self._writer:
+                self._writer.close(abandon=kind is not None)

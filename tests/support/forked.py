@@ -1,0 +1,115 @@
+"""The command as a process that starts in milliseconds.
+
+A server process imports the package once and forks for every command, so that hundreds of runs can
+be killed in the time that starting a few interpreters takes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+__all__ = ["ForkedCommand", "at_step", "limit_file_size"]
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["bert_tokemb.jobs.job", "bert_tokemb.encoders.local"])
+
+
+class ForkedCommand:
+    """``bert-tokemb`` with some arguments, started at once.
+
+    Args:
+        arguments: The command line.
+        cwd: The working directory; standard output and error go to files in it.
+        env: Environment variables to add.
+        before: Called in the process first; a function that can be pickled.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        cwd: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        self._errors = cwd / "stderr"
+        environment = {k: v for k, v in os.environ.items() if k.startswith("BERT_TOKEMB_")}
+        self._process = _context.Process(
+            target=_run,
+            args=(list(map(str, arguments)), cwd, {**environment, **(env or {})}, before),
+        )
+        self._process.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self._process.pid, signum)
+
+    def kill(self) -> tuple[int, str]:
+        self._process.kill()
+        return self.wait()
+
+    def wait(self, timeout: float = 120) -> tuple[int, str]:
+        """Return the exit code, negative for a signal, and the text on standard error."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        if code is None:
+            self._process.kill()
+            raise TimeoutError(self._errors.read_text("utf-8"))
+        return code, self._errors.read_text("utf-8")
+
+
+def _run(
+    arguments: list[str], cwd: Path, env: Mapping[str, str], before: Callable[[], object] | None
+) -> None:
+    os.chdir(cwd)
+    os.environ.update(env)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    # Not those of the server process, which buffer.
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+    sys.argv[1:] = arguments
+    if before:
+        before()
+    from bert_tokemb.__main__ import main
+
+    main()
+
+
+def limit_file_size(size: int) -> Callable[[], object]:
+    """Let writing beyond ``size`` bytes of a file fail, as a full disk does."""
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+
+
+_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate")
+
+
+def at_step(step: int, signum: int) -> Callable[[], object]:
+    """Send the process a signal before its n-th change of the file system, from 0.
+
+    Python announces these to audit hooks; nothing is replaced.
+    """
+    return partial(_send_at_step, step, signum)
+
+
+def _send_at_step(step: int, signum: int) -> None:
+    remaining = [step]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _CHANGES or (event == "open" and ".partial" in str(arguments[0])):
+            remaining[0] -= 1
+            if remaining[0] == -1:
+                os.kill(os.getpid(), signum)
+
+    sys.addaudithook(hook)
