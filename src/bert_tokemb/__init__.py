@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .encoders.server.address import Address
     from .encoders.server.encoder import ServingEncoder
     from .errors import TokembError
-    from .formats.results import EmbeddedText
-    from .formats.results import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
+    from .formats.npyd import EmbeddedText
+    from .formats.npyd import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
     from .pipeline import embed
     from .strategies import load_strategy
     from .types import Tally
@@ -40,13 +40,13 @@ __all__ = [
 _HOMES = {
     "Address": ".encoders.server.address",
     "Tally": ".types",
-    "EmbeddedText": ".formats.results",
+    "EmbeddedText": ".formats.npyd",
     "LocalEncoder": ".encoders.local",
     "ServingEncoder": ".encoders.server.encoder",
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",
-    "open": ".formats.results:EmbeddedText",
+    "open": ".formats.npyd:EmbeddedText",
     "open_local": ".encoders.local",
 }
 

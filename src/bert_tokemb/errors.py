@@ -319,7 +319,11 @@ def translate(
         raise error(f"cannot {action}: {reason(foreign)}") from foreign
 
 
+_MAX_REASON = 400  # characters
+
+
 def reason(error: BaseException) -> str:
     """Return the message of an exception on one line, without the file name of an OSError."""
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(text.split())
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    # Parsers quote the data that they cannot read, whatever its size.
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}\u2026"

@@ -1,18 +1,23 @@
-"""What every format of the result has in common."""
+"""What all formats have in common: the metadata of a result, its writer and its reader."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from ..errors import PARSER_ERRORS, InputError, translate
 from ..types import EmbeddedSentence
 
-__all__ = ["Content", "FinishedAtEnd", "Output", "Position"]
+__all__ = ["Content", "FinishedAtEnd", "Output", "Position", "Reader", "about_of"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Reader")
 
 Position: TypeAlias = Mapping[str, int]
 """How far an output was written, in numbers that each format chooses."""
@@ -20,25 +25,83 @@ Position: TypeAlias = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an output will hold: ``(n, width)`` arrays of one type."""
+    """What an output will contain: ``(n, width)`` arrays of one data type."""
 
     width: int
     dtype: np.dtype[Any]
     about: Mapping[str, Any] = field(default_factory=dict)
-    """How they were made: names, and values that JSON has."""
+    """How they are computed; JSON values."""
 
-    def meta(self, kind: str) -> dict[str, Any]:
-        """Return what a file tells of itself, in values that JSON has.
+    def metadata(self, format_id: str) -> dict[str, Any]:
+        """Return the metadata that a result contains, as JSON values.
 
         Args:
-            kind: What its format calls itself.
+            format_id: Name and version of the format.
         """
         return {
-            "format": kind,
+            "format": format_id,
             "width": self.width,
             "dtype": self.dtype.name,
             "about": dict(self.about),
         }
+
+
+def about_of(metadata: Any, format_id: str) -> Mapping[str, Any]:
+    """Return ``about`` from :meth:`Content.metadata`; nothing if the metadata is not of that kind.
+
+    Args:
+        metadata: What a result of unknown origin contains in place of the metadata.
+        format_id: Name and version of the format.
+    """
+    is_ours = isinstance(metadata, dict) and metadata.get("format") == format_id
+    about = metadata.get("about") if is_ours else None
+    return about if isinstance(about, dict) else {}
+
+
+class Reader(ABC):
+    """Reads the arrays of a result in order; a context manager.
+
+    Results may be of unknown origin, and damaged.
+
+    Attributes:
+        path: The path of the result, as it is called in messages.
+        about: How the arrays were computed, if the result says so; JSON values.
+    """
+
+    description: ClassVar[str]
+    """What it reads, such as ``an HDF5 file``."""
+    path: str
+    damage: tuple[type[Exception], ...] = PARSER_ERRORS
+    """The exceptions of the parser that mean that the result is damaged."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        return {}
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]: ...
+
+    def map(self, function: Callable[[npt.NDArray[Any]], T]) -> Iterator[T]:
+        """Yield ``function(array)`` for each array, in order, without keeping the arrays."""
+        return map(function, self)
+
+    def close(self) -> None:  # noqa: B027 - most readers have nothing to close
+        """Close the files."""
+
+    def __enter__(self: R) -> R:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _parsing(self) -> AbstractContextManager[None]:
+        """Raise what the parser raises within the block as ``InputError``."""
+        return translate(
+            InputError,
+            f"read {self.path}",
+            damage=self.damage,
+            damaged=f"{self.path} is damaged, or not {self.description}",
+        )
 
 
 class Output(Protocol):

@@ -1,7 +1,7 @@
 """Parquet, for data frames: the columns ``line``, ``words`` and ``vectors``.
 
-``line`` is the number of the line, from 1; ``words`` a list of strings, and ``vectors`` a list
-of as many lists of ``c`` numbers each.
+``line`` is the line number, from 1; ``words`` is a list of strings, and ``vectors`` a list of as
+many lists of ``c`` numbers each. The metadata of the schema contains ours.
 """
 
 from __future__ import annotations
@@ -9,62 +9,55 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, OutputError, TokembError
+from ..errors import PARSER_ERRORS, InputError, OutputError, TokembError
 from ..extras import importing
 from ..storage.seekable_file import SeekableFile
 from ..types import EmbeddedSentence, FloatArray
-from .base import Content, Position
+from .base import Content, Position, Reader, about_of
 from .begins_anew import BeginsAnew
 
 __all__ = ["ParquetOutput", "ParquetReader"]
 
 _FORMAT = "bert-tokemb parquet 1"
-_KEY = "bert_tokemb"
-"""What the meta data are called, a JSON object as pandas has one of its own."""
+_METADATA = "bert_tokemb"
+"""The key of the metadata, a JSON object, next to which pandas has its own."""
 
-# A row group is what is held in memory, here and by whoever reads it: so many bytes, or a
-# sentence that is larger alone.
 _ROW_GROUP = 32 << 20
-# About what a sentence and a word take besides their numbers and characters.
+"""Bytes of a row group, which a writer and a reader hold in memory."""
+
+# Approximate bytes of a sentence and of a word in addition to their numbers and characters.
 _PER_SENTENCE = _PER_WORD = 16
 
-# What pyarrow was seen to raise for damaged files, or can, besides its own; and what the JSON
-# parser does of brackets only.
-_DAMAGE = (
-    AttributeError,
-    KeyError,
-    MemoryError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
-# How many rows are read at a time: those of others may lie in groups of any size.
+# Rows read at a time, since the row groups of other programs may be of any size.
 _ROWS_READ = 64
 
 _WORDS = "words.list.element"
 
 
 class ParquetOutput(BeginsAnew):
-    """Writes a Parquet file; use it as a context manager.
+    """Writes a Parquet file; a context manager.
+
+    Args:
+        name: The path of the file.
+        row_group: The most bytes of a row group; a larger sentence is a row group of its own.
 
     Raises:
-        OutputError: pyarrow is not installed, or the file cannot be written.
+        OutputError: if pyarrow is not installed, or the file cannot be written.
     """
 
-    bytes_per_sentence = 100  # most of it the words
+    bytes_per_sentence = 100  # mostly words
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, row_group: int = _ROW_GROUP) -> None:
         self.name = name
         self._pa, self._pq = _import_pyarrow(OutputError)
         self._writer: Any = None
+        self._max_size = row_group
         self._group = _RowGroup()
         with ExitStack() as closing:
             self._file = SeekableFile(name)
@@ -73,23 +66,21 @@ class ParquetOutput(BeginsAnew):
             self._closing = closing.pop_all()
 
     def begin(self, content: Content, position: Position | None = None) -> bool:
-        """Learn what will come; False where it is to go on, which nobody can."""
+        """Start the file; return False if it should be continued, which is not possible."""
         if position:
             return False
         pa = self._pa
         self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width)
-        meta = content.meta(_FORMAT)
         schema = pa.schema(
             {
                 "line": pa.int64(),
                 "words": pa.list_(pa.string()),
                 "vectors": pa.large_list(self._row),
             },
-            metadata={_KEY: json.dumps(meta)},
+            metadata={_METADATA: json.dumps(content.metadata(_FORMAT))},
         )
-        # Of vectors that BERT gives, zstd saves 7 %, and no time is lost. With their bytes split
-        # (BYTE_STREAM_SPLIT) it would be 15 %, but then pyarrow 16 cannot read blank lines, and
-        # DuckDB no float16.
+        # zstd saves 7 % of BERT's vectors and costs no time. With BYTE_STREAM_SPLIT it would be
+        # 15 %, but then pyarrow 16 cannot read blank lines, and DuckDB cannot read float16.
         with self._file.lent():
             self._writer = self._pq.ParquetWriter(
                 pa.PythonFile(self._file, mode="w"),
@@ -102,7 +93,7 @@ class ParquetOutput(BeginsAnew):
 
     def write(self, one: EmbeddedSentence) -> None:
         """Append a row."""
-        if not self._group.has_room(one):
+        if self._group.lines and self._group.size + _size(one) > self._max_size:
             self._write_group()
         self._group.append(one)
 
@@ -116,7 +107,7 @@ class ParquetOutput(BeginsAnew):
         if group.lines:
             with self._file.lent():
                 table = group.table(self._pa, self._row, self._writer.schema)
-                del group  # the arrays lie in the table, too
+                del group  # the table has copies of its arrays
                 self._writer.write_table(table, row_group_size=len(table))
 
     def _close(self, kind: type[BaseException] | None, *rest: Any) -> None:
@@ -131,24 +122,20 @@ class _RowGroup:
     """Sentences that are written together."""
 
     def __init__(self) -> None:
+        self.size = 0
         self.lines: list[int] = []
         self._words: list[Sequence[str]] = []
         self._arrays: list[FloatArray] = []
-        self._size = 0
-
-    def has_room(self, one: EmbeddedSentence) -> bool:
-        """Tell whether another sentence fits; into an empty group each does."""
-        return not self.lines or self._size + _size(one) <= _ROW_GROUP
 
     def append(self, one: EmbeddedSentence) -> None:
-        """Take a sentence."""
+        """Append a sentence."""
         self.lines.append(one.line)
         self._words.append(one.words)
         self._arrays.append(one.array)
-        self._size += _size(one)
+        self.size += _size(one)
 
     def table(self, pa: Any, row: Any, schema: Any) -> Any:
-        """Return a ``pyarrow.Table``; ``row`` is the type of a vector."""
+        """Return a ``pyarrow.Table``; ``row`` is the Arrow type of a vector."""
         values = pa.array(np.concatenate(self._arrays).reshape(-1))
         offsets = np.cumsum([0, *map(len, self._arrays)], dtype=np.int64)
         vectors = pa.LargeListArray.from_arrays(
@@ -162,37 +149,36 @@ def _size(one: EmbeddedSentence) -> int:
     return one.array.nbytes + words + _PER_SENTENCE
 
 
-class ParquetReader:
-    """Reads such a file, one sentence after another; a context manager, and iterable once.
-
-    Attributes:
-        about: What the file tells of how it was made.
+class ParquetReader(Reader):
+    """Reads the arrays in the column ``vectors`` of a Parquet file.
 
     Raises:
-        InputError: it has no such column ``vectors``, is damaged, or pyarrow is not installed.
+        InputError: if pyarrow is not installed, or the file is damaged or has no such column.
     """
+
+    description = "a Parquet file"
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._pa, self._pq = _import_pyarrow(InputError)
-        with self._telling_damage():
-            # Opened by bytes: of a name that is no UTF-8 pyarrow takes nothing else.
+        self._pa, pq = _import_pyarrow(InputError)
+        self.damage = (OSError, *PARSER_ERRORS, self._pa.ArrowException)
+        with self._parsing():
+            # pyarrow accepts a path that is not UTF-8 only as bytes, and only here.
             self._file = self._pa.OSFile(os.fsencode(path))
-            self._parquet = self._pq.ParquetFile(self._file)
+            self._parquet = pq.ParquetFile(self._file)
 
     @property
     def about(self) -> Mapping[str, Any]:
-        with self._telling_damage():
-            told = json.loads((self._parquet.schema_arrow.metadata or {}).get(_KEY.encode(), "{}"))
-        ours = isinstance(told, dict) and told.get("format") == _FORMAT
-        return dict(told["about"]) if ours and isinstance(told.get("about"), dict) else {}
+        with self._parsing():
+            metadata = self._parquet.schema_arrow.metadata or {}
+            return about_of(json.loads(metadata.get(_METADATA.encode(), "{}")), _FORMAT)
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        with self._telling_damage():
+        with self._parsing():
             width = self._width()
             batches = self._parquet.iter_batches(_ROWS_READ, columns=["vectors"])
         while True:
-            with self._telling_damage():
+            with self._parsing():
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -200,35 +186,25 @@ class ParquetReader:
             yield from arrays
 
     def _width(self) -> int:
-        """Return ``c``, if there are vectors of one width."""
-        types, found = self._pa.types, self._parquet.schema_arrow
-        if "vectors" in found.names:
-            rows = found.field("vectors").type
+        """Return ``c``."""
+        types, schema = self._pa.types, self._parquet.schema_arrow
+        if "vectors" in schema.names:
+            rows = schema.field("vectors").type
             if types.is_list(rows) or types.is_large_list(rows):
                 vector = rows.value_type
                 if types.is_fixed_size_list(vector) and types.is_floating(vector.value_type):
                     return int(vector.list_size)
         raise InputError(f"{self.path} has no column `vectors` of lists of vectors")
 
-    def __enter__(self) -> ParquetReader:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         self._parquet.close()
         self._file.close()
-
-    @contextmanager
-    def _telling_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except (*_DAMAGE, self._pa.ArrowException) as error:
-            raise InputError(f"{self.path} is damaged, or no Parquet file: {error}") from error
 
 
 def _array(vectors: Any, width: int) -> npt.NDArray[Any]:
     """Return ``(n, c)`` for a ``pyarrow.FixedSizeListArray``."""
     if vectors is None or vectors.null_count or vectors.flatten().null_count:
-        raise ValueError("vectors are missing in it")
+        raise ValueError("some vectors are missing")
     values: npt.NDArray[Any] = vectors.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(-1, width)
 

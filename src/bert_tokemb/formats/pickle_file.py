@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from ..errors import UsageError
+from ..errors import OutputNameError
 from ..storage.beside import descriptor_of
 from ..storage.standard_output import STDOUT, StandardOutput
 from ..storage.whole_file import WholeFile
@@ -35,9 +35,7 @@ class PickleFile(FinishedAtEnd):
         with ExitStack() as closing:
             closing.enter_context(self._file)
             if self._file.is_terminal:
-                raise UsageError(
-                    f"--output {name} is a terminal: give a file, or send it into a pipe"
-                )
+                raise OutputNameError(name, "terminal")
             self._closing = closing.pop_all()
 
     @property
