@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,23 +15,29 @@ import numpy.typing as npt
 from ..errors import PARSER_ERRORS, InputError, translate
 from ..types import EmbeddedSentence
 
-__all__ = ["Content", "FinishedAtEnd", "Output", "Position", "Reader", "about_of"]
+__all__ = ["Content", "OpenFile", "Position", "Reader", "SentenceShape", "Writer", "about_of"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Reader")
 
 Position: TypeAlias = Mapping[str, int]
-"""How far an output was written, in numbers that each format chooses."""
+"""How far a result has been written, in numbers that its format chooses."""
+
+
+SentenceShape = Literal["2d", "3d"]
+"""``(n, c)``, or ``(1, n, c)`` as of a model with one layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an output will contain: ``(n, width)`` arrays of one data type."""
+    """What a result will contain: ``(n, width)`` arrays of one data type."""
 
     width: int
     dtype: np.dtype[Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     """How they are computed; JSON values."""
+    shape: SentenceShape = "2d"
+    """The shape of a sentence, in a format that offers the choice."""
 
     def metadata(self, format_id: str) -> dict[str, Any]:
         """Return the metadata that a result contains, as JSON values.
@@ -104,94 +111,63 @@ class Reader(ABC):
         )
 
 
-class Output(Protocol):
-    """Takes one sentence after another; a context manager.
+class OpenFile(Protocol):
+    """Opens a file of a partial output; see :meth:`bert_tokemb.storage.workspace.Workspace.open`."""
 
-    What it writes takes its name at the end of the block, and never when the block raises.
+    def __call__(self, file: str = "", *, keep: int = 0) -> int: ...
+
+
+class Writer(ABC):
+    """Writes the sentences of a result, one after the other.
+
+    Args:
+        name: The name of the output in error messages.
+        open_file: Opens the file, or a file of the directory, to write to.
+        content: What the result will contain.
+        position: Where an interrupted run resumes, for a format that is resumable.
+
+    Raises:
+        OutputError: from all methods, if the result cannot be written.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
+    is_directory: ClassVar[bool] = False
+    is_resumable: ClassVar[bool] = False
+    """Whether the sentences before a position can be kept."""
+    is_streamable: ClassVar[bool] = False
+    """Whether it can be written to a pipe."""
+    bytes_per_sentence: ClassVar[int]
+    """Bytes of a sentence in addition to its vectors, approximately."""
+
+    @abstractmethod
+    def __init__(
+        self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
+    ) -> None: ...
+
+    @classmethod
+    def check_packages(cls) -> None:
+        """Raise MissingPackageError if the format needs a package that is not installed."""
+
+    @classmethod
+    def may_replace(cls, directory: Path) -> bool:
+        """Whether an existing directory is a result of this format and contains nothing else."""
+        return False
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Bytes written so far."""
 
-    @property
-    def left(self) -> int:
-        """Bytes that an interrupted run has left, and whose room is used again."""
-
-    @property
-    def bytes_per_sentence(self) -> int:
-        """What a sentence takes besides its rows, about."""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is on a disk, under a name of its own."""
-
-    @property
-    def can_go_on(self) -> bool:
-        """Whether what an interrupted run has left can be gone on with."""
-
-    def begin(self, content: Content, position: Position | None = None) -> bool:
-        """Learn what will come.
-
-        Args:
-            content: What it is.
-            position: Where to go on with what was left by an interrupted run; else at nothing.
-
-        Returns:
-            Whether it can: False when less is there.
-        """
-
-    def write(self, one: EmbeddedSentence) -> None:
+    @abstractmethod
+    def write(self, sentence: EmbeddedSentence) -> None:
         """Append a sentence."""
 
     def position(self) -> Position:
-        """Write what was gathered, and tell how far that is."""
-
-    def finish(self) -> None:
-        """Write what belongs behind the last sentence.
-
-        It may take its time, and be interrupted. Without it, that is done at the end of the block.
-        """
-
-    def sync(self) -> None:
-        """Put on disk what was written; may be called in another thread."""
-
-    def keep(self, kept: bool) -> None:
-        """Say whether what is incomplete stays when the block raises; else it does not."""
-
-    def __enter__(self) -> Output: ...
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
-
-
-Own = TypeVar("Own", bound="FinishedAtEnd")
-
-
-class FinishedAtEnd(ABC):
-    """How an output ends its block; ``_closing`` has what is to be closed, and then named."""
-
-    _closing: ExitStack
-    _is_finished = False
-
-    def finish(self) -> None:
-        """Write what belongs behind the last sentence, once."""
-        if not self._is_finished:
-            self._finish()
-            self._is_finished = True
+        """Write what is buffered, and return how far the result has been written."""
+        return {}
 
     @abstractmethod
-    def _finish(self) -> None: ...
+    def finish(self) -> None:
+        """Write what follows the last sentence."""
 
-    def __enter__(self: Own) -> Own:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._closing.__exit__(kind, *rest)
-            return
-        with self._closing:
-            self.finish()
+    def abandon(self) -> None:  # noqa: B027 - most writers hold nothing
+        """Release everything without writing."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +21,9 @@ from ..extras import importing
 from ..humanize import format_bytes
 from ..storage.seekable_file import SeekableFile
 from ..types import EmbeddedSentence
-from .base import Content, Position, Reader, about_of
-from .begins_anew import BeginsAnew
+from .base import Content, OpenFile, Position, Reader, Writer, about_of
 
-__all__ = ["Hdf5Output", "Hdf5Reader", "Hdf5Shape"]
-
-Hdf5Shape = Literal["2d", "3d"]
-"""``(n, c)``, or ``(1, n, c)`` as of a model with one layer."""
+__all__ = ["Hdf5Reader", "Hdf5Writer"]
 
 _FORMAT = "bert-tokemb hdf5 1"
 _METADATA = "bert_tokemb"
@@ -38,57 +33,59 @@ _MAX_INDEX = (1 << 32) - 1
 """Bytes; HDF5 stores the length of a string in 32 bits."""
 
 
-class Hdf5Output(BeginsAnew):
-    """Writes an HDF5 file; a context manager.
+class Hdf5Writer(Writer):
+    """Writes an HDF5 file.
 
     Memory grows only by ``sentence_to_index``, which is about as large as the text.
 
     Args:
-        name: The path of the file.
-        shape: The shape of a dataset.
         max_index: The most bytes that ``sentence_to_index`` may have.
 
-    Raises:
-        OutputError: if h5py is not installed, the file cannot be written, or the index becomes too
-            large.
+    The other arguments are those of :class:`bert_tokemb.formats.base.Writer`.
     """
 
     bytes_per_sentence = 300  # measured
 
-    def __init__(self, name: str, shape: Hdf5Shape = "2d", *, max_index: int = _MAX_INDEX) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        open_file: OpenFile,
+        content: Content,
+        position: Position | None = None,
+        *,
+        max_index: int = _MAX_INDEX,
+    ) -> None:
+        self._name = name
         self._max_index = max_index
-        self._h5py = h5py = _import_h5py(OutputError)
-        self._leading = (1,) if shape == "3d" else ()
+        self._h5py = h5py = _import_h5py()
+        self._leading = (1,) if content.shape == "3d" else ()
         self._seen: set[str] = set()
         self._index = bytearray()
-        with ExitStack() as closing:
-            self._file = SeekableFile(name)
-            closing.enter_context(self._file)
-            closing.push(self._close)
-            with self._file.lent():
-                self._hdf5 = h5py.File("file", "w", driver="fileobj", fileobj=self._file)
-                self._settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                # Without times, the same text results in the same file.
-                self._settings.set_obj_track_times(False)
-            self._closing = closing.pop_all()
-
-    def begin(self, content: Content, position: Position | None = None) -> bool:
-        """Start the file; return False if it should be continued, which is not possible."""
-        if position:
-            return False
         self._dtype = content.dtype.newbyteorder("<")
-        metadata = json.dumps(content.metadata(_FORMAT))
+        self._file = SeekableFile(name, open_file())
         with self._file.lent():
-            self._type = self._h5py.h5t.py_create(self._dtype)
+            self._hdf5 = h5py.File("file", "w", driver="fileobj", fileobj=self._file)
+            self._settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            # Without times, the same text results in the same file.
+            self._settings.set_obj_track_times(False)
+            self._type = h5py.h5t.py_create(self._dtype)
             # A string of fixed length, the only kind that the reader accepts.
-            self._hdf5.attrs[_METADATA] = np.bytes_(metadata.encode())
-        return True
+            self._hdf5.attrs[_METADATA] = np.bytes_(json.dumps(content.metadata(_FORMAT)).encode())
 
-    def write(self, one: EmbeddedSentence) -> None:
+    @classmethod
+    def check_packages(cls) -> None:
+        """Raise MissingPackageError if h5py is not installed."""
+        _import_h5py()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
+
+    def write(self, sentence: EmbeddedSentence) -> None:
         """Write the dataset of a sentence."""
-        key = str(one.line - 1)
-        values = np.ascontiguousarray(one.array, self._dtype)
+        key = str(sentence.line - 1)
+        values = np.ascontiguousarray(sentence.array, self._dtype)
         h5d, h5s = self._h5py.h5d, self._h5py.h5s
         # create_dataset takes twice as long for a sentence of average length.
         with self._file.lent():
@@ -96,7 +93,7 @@ class Hdf5Output(BeginsAnew):
             dataset = h5d.create(self._hdf5.id, key.encode(), self._type, space, self._settings)
             if values.size:
                 dataset.write(h5s.ALL, h5s.ALL, values.reshape(space.shape))
-        self._add_to_index(" ".join(one.words), key)
+        self._add_to_index(" ".join(sentence.words), key)
 
     def _add_to_index(self, text: str, key: str) -> None:
         if text in self._seen:
@@ -105,19 +102,20 @@ class Hdf5Output(BeginsAnew):
         self._index += f'{"," if self._index else ""}{json.dumps(text)}:"{key}"'.encode()
         if len(self._index) + len("{}") > self._max_index:
             raise OutputError(
-                f"cannot write {self.name}: its {_INDEX} is longer than HDF5 allows "
+                f"cannot write {self._name}: its {_INDEX} is longer than HDF5 allows "
                 f"({format_bytes(self._max_index)}); split the text, or choose another format"
             )
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the index."""
         with self._file.lent():
             text = self._h5py.special_dtype(vlen=str)
             self._hdf5.create_dataset(_INDEX, (1,), text)[0] = b"{" + self._index + b"}"
             self._hdf5.close()
 
-    def _close(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._file.abandon()
+    def abandon(self) -> None:
+        """Close the file without writing."""
+        self._file.abandon()
         with self._file.lent():
             self._hdf5.close()
 
@@ -136,7 +134,7 @@ class Hdf5Reader(Reader):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._h5py = _import_h5py(InputError)
+        self._h5py = _import_h5py()
         with self._parsing():
             self._hdf5 = self._h5py.File(os.fsencode(path), "r")
 
@@ -173,7 +171,7 @@ class Hdf5Reader(Reader):
         self._hdf5.close()
 
 
-def _import_h5py(missing: type[TokembError]) -> Any:
+def _import_h5py() -> Any:
     with importing("a .h5", "hdf5", missing):
         import h5py
     return h5py

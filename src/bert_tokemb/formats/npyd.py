@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from io import FileIO
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PARSER_ERRORS, InputError
-from ..storage.whole_directory import WholeDirectory
-from ..storage.writer import Writer, telling
+from ..storage.byte_writer import ByteWriter
 from ..types import EmbeddedSentence, FloatArray
-from .base import Content, FinishedAtEnd, Position, Reader, about_of
+from .base import Content, OpenFile, Position, Reader, Writer, about_of
 
-__all__ = ["EmbeddedText", "NpydOutput"]
+__all__ = ["EmbeddedText", "NpydWriter"]
 
 _VECTORS, _OFFSETS, _METADATA = "vectors.npy", "offsets.npy", "meta.json"
 
@@ -41,169 +38,111 @@ _MAX_HEADER = 1 << 16
 """Bytes of the headers that other programs write, at most."""
 
 
-class NpydOutput(FinishedAtEnd):
-    """Writes a directory; a context manager.
+class NpydWriter(Writer):
+    """Writes the files of the directory."""
 
-    Raises:
-        OutputError: if it cannot be written, or something else has its name.
-    """
-
+    is_directory = True
+    is_resumable = True
     bytes_per_sentence = 8
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._words = self._sentences = self._meta_size = 0
-        with ExitStack() as closing:
-            self._directory = closing.enter_context(WholeDirectory(name, _may_be_replaced))
-            self._vectors = _NpyFile(name, self._directory.path / _VECTORS)
-            closing.callback(self._vectors.close)
-            self._offsets = _NpyFile(name, self._directory.path / _OFFSETS)
-            closing.callback(self._offsets.close)
-            self._closing = closing.pop_all()
+    def __init__(
+        self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
+    ) -> None:
+        self._name = name
+        self._open_file = open_file
+        self._content = content
+        self._words, self._sentences, offsets = 0, 0, 0
+        if position:
+            self._words, self._sentences = position["words"], position["sentences"]
+            offsets = self._sentences + 1
+        open_npy = partial(_NpyWriter, name, open_file)
+        self._vectors = open_npy(_VECTORS, content.dtype, (content.width,), self._words)
+        self._offsets = open_npy(_OFFSETS, np.dtype(np.int64), (), offsets)
+        self._metadata_size = 0
+        if not offsets:
+            self._offsets.append(np.zeros(1, np.int64))
+
+    @classmethod
+    def may_replace(cls, directory: Path) -> bool:
+        """Whether a directory is a ``.npyd`` and contains nothing else."""
+        if any(path.name not in (_VECTORS, _OFFSETS, _METADATA) for path in directory.iterdir()):
+            return False
+        try:
+            metadata = json.loads((directory / _METADATA).read_bytes())
+        except (FileNotFoundError, ValueError, RecursionError):
+            return False
+        return isinstance(metadata, dict) and metadata.get("format") == _FORMAT
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
-        return self._vectors.size + self._offsets.size + self._meta_size
+        return self._vectors.size + self._offsets.size + self._metadata_size
 
-    @property
-    def left(self) -> int:
-        """Bytes that an interrupted run has left."""
-        return self._vectors.left + self._offsets.left
-
-    @property
-    def is_file(self) -> bool:
-        """It always is, or several."""
-        return True
-
-    @property
-    def can_go_on(self) -> bool:
-        """It can."""
-        return True
-
-    def begin(self, content: Content, position: Position | None = None) -> bool:
-        """Learn what will come, and where to go on."""
-        self._content = content
-        begun = position or {"words": 0, "sentences": 0}
-        self._words, self._sentences = begun["words"], begun["sentences"]
-        offsets = self._sentences + 1 if position else 0
-        if not self._vectors.begin(content.dtype, (content.width,), self._words):
-            return False
-        if not self._offsets.begin(np.dtype(np.int64), (), offsets):
-            return False
-        if not offsets:
-            self._offsets.append(np.zeros(1, np.int64))
-        return True
+    def write(self, sentence: EmbeddedSentence) -> None:
+        """Append the rows of a sentence."""
+        self._vectors.append(sentence.array)
+        self._words += len(sentence.array)
+        self._sentences += 1
+        self._offsets.append(np.array([self._words], np.int64))
 
     def position(self) -> Position:
-        """Tell how many rows are written."""
+        """Return the numbers of words and sentences."""
         self._vectors.flush()
         self._offsets.flush()
         return {"words": self._words, "sentences": self._sentences}
 
-    def sync(self) -> None:
-        """Put on disk what was written; in any thread."""
-        self._vectors.sync()
-        self._offsets.sync()
-
-    def keep(self, kept: bool) -> None:
-        """Say whether an incomplete directory stays."""
-        self._directory.keep = kept
-
-    def write(self, one: EmbeddedSentence) -> None:
-        """Append a sentence."""
-        self._vectors.append(one.array)
-        self._words += len(one.array)
-        self._sentences += 1
-        self._offsets.append(np.array([self._words], np.int64))
-
-    def _finish(self) -> None:
-        self._vectors.end()
-        self._offsets.end()
-        self._write_meta()
-
-    def _write_meta(self) -> None:
+    def finish(self) -> None:
+        """Write the headers and the metadata."""
+        self._vectors.finish()
+        self._offsets.finish()
         counts = {"sentences": self._sentences, "words": self._words}
-        meta = {**self._content.metadata(_FORMAT), **counts}
-        with (
-            telling(self.name),
-            (self._directory.path / _METADATA).open("w", encoding="utf-8") as file,
-        ):
-            self._meta_size = file.write(json.dumps(meta, indent=1))  # it is ASCII
-            file.flush()
-            os.fsync(file.fileno())
+        metadata = json.dumps({**self._content.metadata(_FORMAT), **counts}, indent=1)
+        file = ByteWriter(self._name, self._open_file(_METADATA))
+        file.write(metadata.encode())
+        file.flush()
+        self._metadata_size = file.size
 
 
-def _may_be_replaced(directory: Path) -> bool:
-    """Tell whether a directory is such a result, and holds nothing else."""
-    if any(path.name not in (_VECTORS, _OFFSETS, _METADATA) for path in directory.iterdir()):
-        return False
-    try:
-        meta = json.loads((directory / _METADATA).read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return False
-    return isinstance(meta, dict) and meta.get("format") == _FORMAT
+class _NpyWriter(ByteWriter):
+    """Writes one ``.npy`` file, whose header is written last.
 
+    Args:
+        dtype: The data type.
+        row: The shape of a row.
+        rows: The number of rows to keep, of an interrupted run.
+    """
 
-class _NpyFile(Writer):
-    """One ``.npy`` file that is written as a stream."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        with telling(name):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = FileIO(os.open(path, flags, 0o666), "r+")
-        super().__init__(name, self._file.fileno())
-        self._rows = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes that are in it, whoever wrote them."""
-        return os.fstat(self._descriptor).st_size
-
-    def begin(self, dtype: np.dtype[Any], row: tuple[int, ...], rows: int) -> bool:
-        """Learn of what type it is, how wide each row, and behind how many of them to go on.
-
-        Returns:
-            False when there are not as many.
-        """
-        self.dtype, self.row, self._rows = dtype.newbyteorder("<"), row, rows
-        size = _HEADER + rows * math.prod(row) * dtype.itemsize
-        with telling(self.name):
-            if rows and self._file.seek(0, os.SEEK_END) < size:
-                return False
-            self._file.truncate(size)  # the header, of zeros as yet, is made so too
-            self._file.seek(size)
-        self.size = size
-        return True
-
-    def sync(self) -> None:
-        """Put on disk what was written; in any thread."""
-        with telling(self.name):
-            os.fdatasync(self._file.fileno())
+    def __init__(
+        self,
+        name: str,
+        open_file: OpenFile,
+        file: str,
+        dtype: np.dtype[Any],
+        row: tuple[int, ...],
+        rows: int,
+    ) -> None:
+        self._dtype, self._row, self._rows = dtype.newbyteorder("<"), row, rows
+        kept = _HEADER + rows * math.prod(row) * dtype.itemsize if rows else 0
+        super().__init__(name, open_file(file, keep=kept), kept)
+        if not kept:
+            self.write(bytes(_HEADER))
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Append rows, ``(n, *row)``."""
-        values = np.ascontiguousarray(rows, self.dtype)
+        values = np.ascontiguousarray(rows, self._dtype)
         if values.size:
             self.write(values.data)
         self._rows += len(values)
 
-    def end(self) -> None:
-        """Write what was kept back, and what it is."""
+    def finish(self) -> None:
+        """Write what is buffered, and the header."""
         self.flush()
-        with telling(self.name):
-            os.pwrite(self._file.fileno(), self._header(), 0)
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close it as it is."""
-        self._file.close()
-
-    def _header(self) -> bytes:
-        shape = (self._rows, *self.row)
-        told = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+        shape = (self._rows, *self._row)
+        header = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
         size = _HEADER - len(_MAGIC) - 2
-        return _MAGIC + size.to_bytes(2, "little") + told.ljust(size - 1).encode() + b"\n"
+        self.overwrite(
+            0, _MAGIC + size.to_bytes(2, "little") + header.ljust(size - 1).encode() + b"\n"
+        )
 
 
 class EmbeddedText(Reader, Sequence[FloatArray]):

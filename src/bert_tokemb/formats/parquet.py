@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from ..errors import PARSER_ERRORS, InputError, OutputError, TokembError
 from ..extras import importing
 from ..storage.seekable_file import SeekableFile
 from ..types import EmbeddedSentence, FloatArray
-from .base import Content, Position, Reader, about_of
-from .begins_anew import BeginsAnew
+from .base import Content, OpenFile, Position, Reader, Writer, about_of
 
-__all__ = ["ParquetOutput", "ParquetReader"]
+__all__ = ["ParquetReader", "ParquetWriter"]
 
 _FORMAT = "bert-tokemb parquet 1"
 _METADATA = "bert_tokemb"
@@ -40,35 +38,29 @@ _ROWS_READ = 64
 _WORDS = "words.list.element"
 
 
-class ParquetOutput(BeginsAnew):
-    """Writes a Parquet file; a context manager.
+class ParquetWriter(Writer):
+    """Writes a Parquet file.
 
     Args:
-        name: The path of the file.
         row_group: The most bytes of a row group; a larger sentence is a row group of its own.
 
-    Raises:
-        OutputError: if pyarrow is not installed, or the file cannot be written.
+    The other arguments are those of :class:`bert_tokemb.formats.base.Writer`.
     """
 
     bytes_per_sentence = 100  # mostly words
 
-    def __init__(self, name: str, *, row_group: int = _ROW_GROUP) -> None:
-        self.name = name
-        self._pa, self._pq = _import_pyarrow(OutputError)
-        self._writer: Any = None
+    def __init__(
+        self,
+        name: str,
+        open_file: OpenFile,
+        content: Content,
+        position: Position | None = None,
+        *,
+        row_group: int = _ROW_GROUP,
+    ) -> None:
+        self._pa, pq = _import_pyarrow()
         self._max_size = row_group
         self._group = _RowGroup()
-        with ExitStack() as closing:
-            self._file = SeekableFile(name)
-            closing.enter_context(self._file)
-            closing.push(self._close)
-            self._closing = closing.pop_all()
-
-    def begin(self, content: Content, position: Position | None = None) -> bool:
-        """Start the file; return False if it should be continued, which is not possible."""
-        if position:
-            return False
         pa = self._pa
         self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width)
         schema = pa.schema(
@@ -79,26 +71,43 @@ class ParquetOutput(BeginsAnew):
             },
             metadata={_METADATA: json.dumps(content.metadata(_FORMAT))},
         )
+        self._file = SeekableFile(name, open_file())
         # zstd saves 7 % of BERT's vectors and costs no time. With BYTE_STREAM_SPLIT it would be
         # 15 %, but then pyarrow 16 cannot read blank lines, and DuckDB cannot read float16.
         with self._file.lent():
-            self._writer = self._pq.ParquetWriter(
+            self._writer = pq.ParquetWriter(
                 pa.PythonFile(self._file, mode="w"),
                 schema,
                 compression="zstd",
                 use_dictionary=[_WORDS],
                 write_statistics=["line"],
             )
-        return True
 
-    def write(self, one: EmbeddedSentence) -> None:
+    @classmethod
+    def check_packages(cls) -> None:
+        """Raise MissingPackageError if pyarrow is not installed."""
+        _import_pyarrow()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
+
+    def write(self, sentence: EmbeddedSentence) -> None:
         """Append a row."""
-        if self._group.lines and self._group.size + _size(one) > self._max_size:
+        if self._group.lines and self._group.size + _size(sentence) > self._max_size:
             self._write_group()
-        self._group.append(one)
+        self._group.append(sentence)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the last row group and the footer."""
         self._write_group()
+        with self._file.lent():
+            self._writer.close()
+
+    def abandon(self) -> None:
+        """Close the file without writing."""
+        self._file.abandon()
         with self._file.lent():
             self._writer.close()
 
@@ -109,13 +118,6 @@ class ParquetOutput(BeginsAnew):
                 table = group.table(self._pa, self._row, self._writer.schema)
                 del group  # the table has copies of its arrays
                 self._writer.write_table(table, row_group_size=len(table))
-
-    def _close(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        if kind is not None:
-            self._file.abandon()
-        if self._writer:
-            with self._file.lent():
-                self._writer.close()
 
 
 class _RowGroup:
@@ -160,7 +162,7 @@ class ParquetReader(Reader):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._pa, pq = _import_pyarrow(InputError)
+        self._pa, pq = _import_pyarrow()
         self.damage = (OSError, *PARSER_ERRORS, self._pa.ArrowException)
         with self._parsing():
             # pyarrow accepts a path that is not UTF-8 only as bytes, and only here.
@@ -209,7 +211,7 @@ def _array(vectors: Any, width: int) -> npt.NDArray[Any]:
     return values.reshape(-1, width)
 
 
-def _import_pyarrow(missing: type[TokembError]) -> tuple[Any, Any]:
+def _import_pyarrow() -> tuple[Any, Any]:
     with importing("a .parquet", "parquet", missing):
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -20,17 +20,18 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, translate
 from ..humanize import printable
-from ..types import FloatArray
-from .base import Reader
+from ..storage.byte_writer import ByteWriter
+from ..types import EmbeddedSentence
+from .base import Content, OpenFile, Position, Reader, Writer
 
-__all__ = ["PickleOutput", "PickleReader"]
+__all__ = ["PickleReader", "PickleWriter"]
 
 T = TypeVar("T")
 
@@ -116,61 +117,58 @@ def _head(rows: int, columns: int, size: int) -> bytes:
     return _HEAD.pack(_ARRAY, pickle.BININT, rows, pickle.BININT, columns, _STATE, size)
 
 
-class Writable(Protocol):
-    """A binary file, as far as it is needed here."""
+class PickleWriter(Writer):
+    """Writes ``(n, c)`` arrays of one data type as one pickled list.
 
-    def write(self, data: Any, /) -> int:
-        """Append bytes, or anything with a buffer."""
-
-
-class PickleOutput:
-    """Writes ``(n, c)`` arrays of one data type to a binary file as one pickled list.
-
-    Args:
-        file: Is appended to.
-        written: Bytes of whole arrays that the file contains already, if a list is continued.
-        dtype: The data type of these arrays.
-
-    >>> import io
-    >>> file = io.BytesIO()
-    >>> output = PickleOutput(file)
-    >>> output.write(np.ones((2, 3), np.float32))
-    >>> output.end()
-    >>> pickle.loads(file.getvalue())
+    >>> import tempfile
+    >>> from ..types import EmbeddedSentence
+    >>> with tempfile.TemporaryFile() as file:
+    ...     content = Content(3, np.dtype(np.float32))
+    ...     writer = PickleWriter("example", lambda **_: file.fileno(), content)
+    ...     writer.write(EmbeddedSentence(1, ["a", "b"], np.ones((2, 3), np.float32)))
+    ...     writer.finish()
+    ...     _ = file.seek(0)
+    ...     pickle.load(file)
     [array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)]
     """
 
+    is_resumable = True
+    is_streamable = True
+    bytes_per_sentence = 50
+
     def __init__(
-        self, file: Writable, *, written: int = 0, dtype: np.dtype[Any] | None = None
+        self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None:
-        self._file = file
-        # The memo is written with the first array.
-        self._dtype = dtype if written > len(_OPEN_LIST) else None
-        if not written:
-            file.write(_OPEN_LIST)
+        kept = position["bytes"] if position else 0
+        self._file = ByteWriter(name, open_file(keep=kept), kept)
+        self._dtype = content.dtype.newbyteorder("<")
+        if not kept:
+            self._file.write(_OPEN_LIST + _memoize(content.dtype))
 
-    def write(self, array: FloatArray) -> None:
-        """Append an ``(n, c)`` array to the list.
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
 
-        Raises:
-            ValueError: if its data type differs from that of the first array.
-        """
-        if self._dtype is None:
-            self._dtype = array.dtype
-            self._file.write(_memoize(array.dtype))
-        if array.dtype != self._dtype:
-            raise ValueError(f"cannot write {array.dtype} to a list of {self._dtype}")
-        values = np.ascontiguousarray(array, self._dtype.newbyteorder("<"))
+    def write(self, sentence: EmbeddedSentence) -> None:
+        """Append the array of a sentence to the list."""
+        values = np.ascontiguousarray(sentence.array, self._dtype)
         rows, columns = values.shape
         self._file.write(_head(rows, columns, values.nbytes))
         if values.size:
             self._file.write(values.data)
         self._file.write(_SET_AND_APPEND)
 
-    def end(self) -> None:
-        """Close the list; without this, the file cannot be loaded."""
+    def position(self) -> Position:
+        """Return the number of bytes."""
+        self._file.flush()
+        return {"bytes": self._file.size}
+
+    def finish(self) -> None:
+        """Close the list."""
         self._file.write(_CLOSE_LIST)
+        self._file.flush()
 
 
 # --- Reading ----------------------------------------------------------------------------------
