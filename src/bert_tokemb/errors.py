@@ -16,6 +16,7 @@ from .humanize import format_bytes
 
 __all__ = [
     "PARSER_ERRORS",
+    "BrokenPackageError",
     "CasedUnknownError",
     "DiskSpaceError",
     "FloatOverflowError",
@@ -78,12 +79,35 @@ class MissingPackageError(TokembError):
     """What needs them, such as ``reading .zst files``."""
     extra: str
     packages: Sequence[str]
+    alternative: str = ""
+    """What the user can do instead."""
 
     def __str__(self) -> str:
         plural = "s" * (len(self.packages) > 1)
+        alternative = f"; or {self.alternative}" if self.alternative else ""
         return (
             f"pip install 'bert-tokemb[{self.extra}]': {self.feature} needs the missing "
-            f"package{plural} {', '.join(self.packages)}"
+            f"package{plural} {', '.join(self.packages)}{alternative}"
+        )
+
+
+@dataclass(eq=False)
+class BrokenPackageError(TokembError):
+    """A package of an optional extra is installed, but cannot be imported."""
+
+    feature: str
+    """What needs it, such as ``reading .zst files``."""
+    extra: str
+    detail: str
+    """What the import system reports."""
+    alternative: str = ""
+    """What the user can do instead."""
+
+    def __str__(self) -> str:
+        alternative = f"; or {self.alternative}" if self.alternative else ""
+        return (
+            f"{self.feature} needs an installed package that cannot be imported ({self.detail}): "
+            f"repair or reinstall it{alternative}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Packages that not everybody has installed."""
+"""The optional packages, by the extra that installs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from .errors import TokembError
+from .errors import BrokenPackageError, MissingPackageError, reason
 from .signals import hold_signals
 
 __all__ = ["EXTRAS", "importing"]
@@ -25,43 +25,36 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "parquet": ("pyarrow",),
     "zstd": ("backports.zstd",),
 }
-"""What each extra of ours brings, by the names that are imported."""
+"""The modules that each extra installs."""
 
 
 @contextmanager
-def importing(
-    user: str, extra: str, kind: type[TokembError], *, otherwise: str = ""
-) -> Iterator[None]:
-    """Import within the block what needs packages that may be missing, or broken.
+def importing(feature: str, extra: str, modules: Sequence[str] | None = None) -> Iterator[None]:
+    """Import optional packages within the block.
 
     Args:
-        user: Who needs them.
-        extra: Which brings them.
-        kind: Of the error.
-        otherwise: What else can be done, before ``or``.
+        feature: What needs them, such as ``reading .zst files``.
+        extra: The extra that installs them.
+        modules: The modules that the block needs, by default all of the extra.
 
     Raises:
-        TokembError: one of them is missing, or cannot be imported.
+        MissingPackageError: if some of them are not installed; the block is not run.
+        BrokenPackageError: if one of them is installed, but cannot be imported.
     """
-    instead = f"{otherwise}; or " if otherwise else ""
-    if missing := [name for name in EXTRAS[extra] if not _is_there(name)]:
-        names = " ".join(name.replace("_", "-") for name in missing)
-        what = "one more package" if len(missing) == 1 else "more packages"
-        raise kind(f"{user} needs {what}: {instead}pip install {names} (or the extra {extra})")
+    needed = EXTRAS[extra] if modules is None else modules
+    if missing := [module.replace("_", "-") for module in needed if not _is_installed(module)]:
+        raise MissingPackageError(feature, extra, missing)
     try:
         with hold_signals():
             yield
     except ImportError as error:
         if (error.name or "").partition(".")[0] == __package__:  # a bug
             raise
-        raise kind(
-            f"{user} cannot use a package that is installed: {instead}mend it: "
-            f"{' '.join(str(error).split()) or error.name or 'it cannot be imported'}"
-        ) from error
+        raise BrokenPackageError(feature, extra, reason(error) or type(error).__name__) from error
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # what it is within is missing
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
         return False

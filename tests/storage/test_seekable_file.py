@@ -202,7 +202,8 @@ def test_a_package_that_is_missing(kind: str, run: Command, tmp_path: Path) -> N
     with StandIn() as server:
         done = run("embed", "text", "-o", f"x.{kind}", "--server", server.address, **common)
         assert not server.requests
-    message = f"a .{kind} needs one more package: pip install {package} (or the extra {extra})\n"
+    feature = f"reading or writing .{kind} files"
+    message = f"pip install 'bert-tokemb[{extra}]': {feature} needs the missing package {package}\n"
     assert (done.returncode, done.stderr) == (1, f"bert-tokemb: error: {message}")
     assert names(tmp_path) == {"packages", "text"}
     write(tmp_path / f"x.{kind}", kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import (
+    BrokenPackageError,
     CasedUnknownError,
     DiskSpaceError,
     FloatOverflowError,
@@ -27,7 +28,7 @@ _EXIT_CODES = ((UsageError, 2), (ServerError, 3), (ModelError, 4))
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of the command for an error."""
-    if isinstance(error, MissingPackageError):
+    if isinstance(error, (BrokenPackageError, MissingPackageError)):
         return 4 if error.extra == "local" else 1
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 

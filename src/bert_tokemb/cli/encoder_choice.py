@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import ModelError, ServerError, UsageError
+from ..errors import BrokenPackageError, MissingPackageError, ServerError, UsageError
 from ..extras import importing
 from ..signals import hold_signals
 from ..types import Encoder
@@ -50,7 +50,8 @@ def choose_encoder(
     Raises:
         UsageError: both are asked for, or arguments are given for the other one.
         ServerError: the server does not answer, or not as it must.
-        ModelError: the model cannot be used, or the engine is not installed.
+        ModelError: the model cannot be used.
+        MissingPackageError: the engine is not installed.
     """
     # The command line wins over a variable that it excludes.
     if "model" in given and "server" not in given:
@@ -64,7 +65,7 @@ def choose_encoder(
         return _open_server(server, for_server)
     if model is not None:
         _refuse(given, for_server, "they belong to --server")
-        return _open_local("--model", model, for_engine)
+        return _open_local(model, for_engine)
     if _listens(default_server):
         where = f"a server listens at {default_server.host}:{default_server.port}"
         _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
@@ -74,12 +75,14 @@ def choose_encoder(
 
     nobody = f"no server listens at {default_server.host}:{default_server.port}"
     _refuse(given, for_server, f"{nobody}: give --server")
-    encoder = _open_local(
-        f"{nobody}, and the engine for this process",
-        None,
-        for_engine,
-        otherwise=f"start a server with: {start_command(default_server)}",
-    )
+    try:
+        encoder = _open_local(None, for_engine)
+    except (BrokenPackageError, MissingPackageError) as error:
+        where = f"{default_server.host}:{default_server.port}"
+        error.alternative = (
+            f"start a server (none listens at {where}) with: {start_command(default_server)}"
+        )
+        raise
     _log.warning("%s: computing in this process with %s", nobody, encoder)
     return encoder
 
@@ -115,10 +118,8 @@ def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
     return ServingEncoder(address, **for_server)
 
 
-def _open_local(
-    user: str, model: str | None, for_engine: Mapping[str, Any], *, otherwise: str = ""
-) -> AnyEncoder:
-    with importing(user, "local", ModelError, otherwise=otherwise):
+def _open_local(model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:
+    with importing("the local encoder", "local"):
         from ..encoders.local import open_local  # heavy, and perhaps not installed
 
     return open_local(model, **for_engine)

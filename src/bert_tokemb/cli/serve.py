@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import ModelError, UsageError
+from ..errors import UsageError
 from ..extras import importing
 from ..signals import hold_signals
 from .options import PROGRAM, engine_options, given_names, option, set_names, show, variable_of
@@ -132,7 +132,7 @@ def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
         return
     if original is None and options["model"] is None:
         raise UsageError("give --model, or -model_dir and other flags of bert-serving-start")
-    with importing("serve", "local", ModelError):
+    with importing("bert-tokemb serve", "local"):
         from .launch import launch
 
     launch(options, original)

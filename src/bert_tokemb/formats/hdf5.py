@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PARSER_ERRORS, InputError, OutputError, TokembError
+from ..errors import PARSER_ERRORS, InputError, OutputError
 from ..extras import importing
 from ..humanize import format_bytes
 from ..storage.seekable_file import SeekableFile
@@ -172,6 +172,6 @@ class Hdf5Reader(Reader):
 
 
 def _import_h5py() -> Any:
-    with importing("a .h5", "hdf5", missing):
+    with importing("HDF5", "hdf5"):
         import h5py
     return h5py

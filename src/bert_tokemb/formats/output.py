@@ -12,7 +12,7 @@ from ..storage.stream import open_stream
 from ..storage.target import OutputTarget
 from ..storage.workspace import Workspace
 from ..types import EmbeddedSentence
-from .base import Content, Position, Writer
+from .base import Content, OpenFile, Position, Writer
 from .registry import Format
 
 __all__ = ["Output"]
@@ -38,23 +38,23 @@ class Output:
     def __init__(self, target: OutputTarget, format: Format, *, restart: bool = False) -> None:  # noqa: A002
         self.target = target
         self.format = format
-        format.check_packages()
+        format.writer.check_packages()
         self._workspace: Workspace | None = None
         self._writer: Writer | None = None
         self._is_complete = False
         # A signal must not leave an empty workspace.
         with ExitStack() as closing, hold_signals():
             if target.is_stream:
-                if not format.is_streamable:
+                if not format.writer.is_streamable:
                     raise OutputNameError(target.name, "not seekable", format.name)
                 descriptor = closing.enter_context(open_stream(target))
-                self._open_file = lambda file="", *, keep=0: descriptor
+                self._open_file: OpenFile = lambda file="", *, keep=0: descriptor
             else:
                 self._workspace = closing.enter_context(
                     Workspace(
                         target,
-                        directory=format.is_directory,
-                        may_replace=format.may_replace,
+                        directory=format.writer.is_directory,
+                        may_replace=format.writer.may_replace,
                         restart=restart,
                     )
                 )
@@ -64,7 +64,7 @@ class Output:
     @property
     def is_resumable(self) -> bool:
         """Whether an interrupted run can be resumed."""
-        return self._workspace is not None and self.format.is_resumable
+        return self._workspace is not None and self.format.writer.is_resumable
 
     @property
     def is_started(self) -> bool:
@@ -105,7 +105,7 @@ class Output:
         if self._workspace and position is None:
             self._workspace.discard()
         name = self.target.name
-        self._writer = self.format.open_writer(name, self._open_file, content, position)
+        self._writer = self.format.writer(name, self._open_file, content, position)
 
     def write(self, sentence: EmbeddedSentence) -> None:
         """Append a sentence.
@@ -146,5 +146,5 @@ class Output:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         with self._closing:
-            if self._writer:
-                self._writer.close(abandon=kind is not None)
+            if self._writer and not self._is_complete:
+                self._writer.abandon()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PARSER_ERRORS, InputError, OutputError, TokembError
+from ..errors import PARSER_ERRORS, InputError
 from ..extras import importing
 from ..storage.seekable_file import SeekableFile
 from ..types import EmbeddedSentence, FloatArray
@@ -212,7 +212,7 @@ def _array(vectors: Any, width: int) -> npt.NDArray[Any]:
 
 
 def _import_pyarrow() -> tuple[Any, Any]:
-    with importing("a .parquet", "parquet", missing):
+    with importing("Parquet", "parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
     return pa, pq

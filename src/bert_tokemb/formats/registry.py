@@ -11,22 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputNameError, translate
-from .base import Output, Reader
-from .hdf5 import Hdf5Output, Hdf5Reader, Hdf5Shape
-from .npyd import EmbeddedText, NpydOutput
-from .parquet import ParquetOutput, ParquetReader
-from .pickle import PickleReader
-from .pickle_file import PickleFile
+from .base import Reader, Writer
+from .hdf5 import Hdf5Reader, Hdf5Writer
+from .npyd import EmbeddedText, NpydWriter
+from .parquet import ParquetReader, ParquetWriter
+from .pickle import PickleReader, PickleWriter
 
-__all__ = ["FORMATS", "format_of", "open_output", "open_reader"]
+__all__ = ["FORMATS", "Format", "format_of", "open_reader"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """A format of results."""
 
-    writer: Callable[[str], Output]
-    """Makes the output, given its path; ``-`` is standard output."""
+    name: str
+    writer: type[Writer]
     reader: Callable[..., Reader]
     """Makes the reader, given a path; for a pickle, given an open file and its path."""
     suffixes: tuple[str, ...]
@@ -37,46 +36,31 @@ class Format:
 _DEFAULT = "pkl"
 
 FORMATS: Mapping[str, Format] = {
-    _DEFAULT: Format(PickleFile, PickleReader, (".pkl",), pickle.PROTO),
-    "npyd": Format(NpydOutput, EmbeddedText, (".npyd",), None),
-    "h5": Format(Hdf5Output, Hdf5Reader, (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"),
-    "parquet": Format(ParquetOutput, ParquetReader, (".parquet",), b"PAR1"),
+    format.name: format
+    for format in (
+        Format(_DEFAULT, PickleWriter, PickleReader, (".pkl",), pickle.PROTO),
+        Format("npyd", NpydWriter, EmbeddedText, (".npyd",), None),
+        Format("h5", Hdf5Writer, Hdf5Reader, (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"),
+        Format("parquet", ParquetWriter, ParquetReader, (".parquet",), b"PAR1"),
+    )
 }
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
-def format_of(name: str, chosen: str | None = None) -> str:
+def format_of(name: str, chosen: str | None = None) -> Format:
     """Return the format of an output: the chosen one, or the one that its name ends in, or ``pkl``.
 
     Raises:
-        OutputNameError: if the output cannot have this name in this format.
+        OutputNameError: if the name is empty, or ends like that of a compressed file.
     """
     if not name:
         raise OutputNameError(name, "empty")
-    if chosen is None and Path(name).suffix.lower() in _COMPRESSED:
+    if chosen:
+        return FORMATS[chosen]
+    if Path(name).suffix.lower() in _COMPRESSED:
         raise OutputNameError(name, "compressed")
-    kind = chosen or _format_by_suffix(name)
-    if name == "-" and kind != _DEFAULT:
-        raise OutputNameError("standard output", "not seekable", kind)
-    return kind
-
-
-def open_output(name: str, kind: str, *, hdf5_shape: Hdf5Shape = "2d") -> Output:
-    """Open an output.
-
-    Args:
-        name: A path, or ``-`` for standard output.
-        kind: A format.
-        hdf5_shape: The shape of a sentence in HDF5.
-
-    Raises:
-        OutputNameError: if it is a terminal.
-        OutputError: if it cannot be written.
-    """
-    if kind == "h5":
-        return Hdf5Output(name, hdf5_shape)
-    return FORMATS[kind].writer(name)
+    return _format_by_suffix(name)
 
 
 def open_reader(path: str) -> Reader:
@@ -109,6 +93,7 @@ def _format_by_content(start: bytes) -> str | None:
     return next((k for k, f in FORMATS.items() if f.magic and start.startswith(f.magic)), None)
 
 
-def _format_by_suffix(name: str) -> str:
+def _format_by_suffix(name: str) -> Format:
     suffix = Path(name).suffix.lower()
-    return next((kind for kind, form in FORMATS.items() if suffix in form.suffixes), _DEFAULT)
+    found = (format for format in FORMATS.values() if suffix in format.suffixes)
+    return next(found, FORMATS[_DEFAULT])

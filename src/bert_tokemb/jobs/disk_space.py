@@ -51,7 +51,7 @@ class DiskSpace:
             return
         content, output = self._content, self._output
         needed = size.words * content.width * content.dtype.itemsize
-        needed += size.lines * output.format.bytes_per_sentence
+        needed += size.lines * output.format.writer.bytes_per_sentence
         needed -= output.leftover
         if needed > (free := self._free()):
             has_begun = is_resuming and output.saved_state is not None

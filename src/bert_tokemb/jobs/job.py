@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..formats.base import Content
-from ..formats.hdf5 import Hdf5Shape
+from ..formats.base import Content, SentenceShape
 from ..formats.output import Output
 from ..formats.registry import format_of
 from ..pipeline import LOOK_AHEAD, Pipeline
@@ -36,7 +35,7 @@ class EmbedOptions:
     input_name: str
     output_name: str
     output_format: str | None = None
-    hdf5_shape: Hdf5Shape = "2d"
+    hdf5_shape: SentenceShape = "2d"
     dtype: str | None = None
     strategy: str = "avg"
     blank_lines: Literal["keep", "skip"] = "keep"
@@ -67,7 +66,7 @@ def run_job(
     started = time.time()
     strategy = load_strategy(options.strategy)
     target = OutputTarget.resolve(options.output_name)
-    format = format_of(options.output_name, options.output_format, options.hdf5_shape)  # noqa: A001
+    format = format_of(options.output_name, options.output_format)  # noqa: A001
     with ExitStack() as stack:
         text = stack.enter_context(TextInput(options.input_name))
         report = options.report_name and stack.enter_context(atomic_file(options.report_name))
@@ -77,7 +76,8 @@ def run_job(
         encoder = stack.enter_context(open_encoder())
         dtype = np.dtype(options.dtype or encoder.dtype)
         command = command_of(options, format, dtype, encoder)
-        content = Content(encoder.width, dtype, {**encoder.source, **command.described})
+        about = {**encoder.source, **command.described}
+        content = Content(encoder.width, dtype, about, options.hdf5_shape)
         disk = DiskSpace(output, content, enabled=options.disk_check)
         size = text.measure()
         disk.check(size, is_resuming=not options.restart)

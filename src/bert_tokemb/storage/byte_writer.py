@@ -48,6 +48,11 @@ class ByteWriter:
         """Write what is in the buffer."""
         self._write(self._buffer)
 
+    def overwrite(self, position: int, data: bytes) -> None:
+        """Write data over what has been written before."""
+        with translate(OutputError, f"write {self.name}"):
+            os.pwrite(self._descriptor, data, position)
+
     def _write(self, *parts: bytes | bytearray | memoryview) -> None:
         remaining = [memoryview(part).cast("B") for part in parts if len(part)]
         with translate(OutputError, f"write {self.name}"):

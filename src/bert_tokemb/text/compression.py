@@ -1,4 +1,4 @@
-"""Files that are read as if they were not compressed: ``.gz``, ``.bz2``, ``.xz``, ``.zst``."""
+"""Opening files, and decompressing ``.gz``, ``.bz2``, ``.xz`` and ``.zst`` by their extension."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import gzip
 import io
 import lzma
 import os
-import select
-import stat
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -19,203 +17,195 @@ from typing import Any, BinaryIO, TypeAlias
 from ..errors import InputError
 from ..extras import importing
 
-__all__ = ["Opened", "compression_of", "of_descriptor", "open_input"]
+__all__ = ["BLOCK_SIZE", "OpenedFile", "detect_compression", "open_file"]
+
+BLOCK_SIZE = 1 << 17
+"""Bytes that are read, or decompressed, at a time."""
 
 _Decompressor: TypeAlias = "bz2.BZ2Decompressor | lzma.LZMADecompressor"
 
-# What files begin with, and the command that decompresses them.
-_BEGINNINGS = {
+# First bytes of compressed files: the extension, and a command that decompresses them.
+_MAGIC_NUMBERS = {
     b"\x1f\x8b": (".gz", "gzip -dc"),
     b"BZh": (".bz2", "bzip2 -dc"),
     b"\xfd7zXZ\0": (".xz", "xz -dc"),
     b"\x28\xb5\x2f\xfd": (".zst", "zstd -dc"),
 }
 
-# Bytes read, and decompressed, at a time.
-_BLOCK = 1 << 17
-
-# What may lie behind a stream of .xz is as many zeros as a multiple of this.
-_XZ_PADDING = 4
+_XZ_PADDING = 4  # zero bytes, or a multiple of it, that may follow a stream
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A file that can be read."""
+class OpenedFile:
+    """An open file, decompressed if necessary."""
 
     file: BinaryIO
-    is_plain: bool
-    """Whether it is a regular file, and read as it is."""
+    is_compressed: bool = False
     damage: tuple[type[Exception], ...] = ()
-    """What reading raises when the file is damaged or cut short; some may be an ``OSError``."""
+    """Exceptions of reading that mean damaged data; some are subclasses of ``OSError``."""
 
 
-def compression_of(begin: bytes) -> tuple[str, str] | None:
-    """Tell how a file is compressed that begins so: its extension, a command; None if it is not."""
-    return next((told for magic, told in _BEGINNINGS.items() if begin.startswith(magic)), None)
+def detect_compression(start: bytes) -> tuple[str, str] | None:
+    """Return the extension and the decompressing command of a file that starts like this.
+
+    >>> detect_compression(b"BZh91AY")
+    ('.bz2', 'bzip2 -dc')
+    """
+    found = (kind for magic, kind in _MAGIC_NUMBERS.items() if start.startswith(magic))
+    return next(found, None)
 
 
-def open_input(name: str) -> Opened:
-    """Open a file, and decompress it as its name says.
+def open_file(name: str, block_size: int = BLOCK_SIZE) -> OpenedFile:
+    """Open a file, and decompress it if its extension says that it is compressed.
 
     Raises:
-        OSError: it cannot be opened.
-        InputError: it is an empty .gz, or a package is missing that decompresses it.
+        OSError: if the file cannot be opened.
+        InputError: if the file is an empty ``.gz``.
+        MissingPackageError: if the file is a ``.zst`` and no package can decompress it.
     """
-    kind = Path(name).suffix.lower()
-    if kind == ".gz":
-        return _open_gzip(name)
-    if kind == ".bz2":
-        return _open_streams(name, bz2.BZ2Decompressor)
-    if kind == ".xz":
-        return _open_streams(name, lzma.LZMADecompressor, padding=_XZ_PADDING)
-    if kind == ".zst":
-        return _open_zstd(name)
-    return of_file(io.BufferedReader(io.FileIO(name)))
+    match Path(name).suffix.lower():
+        case ".gz":
+            return _open_gzip(name)
+        case ".bz2":
+            return _open_streams(name, bz2.BZ2Decompressor, block_size)
+        case ".xz":
+            return _open_streams(name, lzma.LZMADecompressor, block_size, is_padded=True)
+        case ".zst":
+            return _open_zstd(name)
+    return OpenedFile(io.BufferedReader(io.FileIO(name), block_size))
 
 
-def of_file(file: BinaryIO) -> Opened:
-    """Take a file that is open already, as it is."""
-    return Opened(file, stat.S_ISREG(os.fstat(file.fileno()).st_mode))
-
-
-def of_descriptor(descriptor: int) -> Opened:
-    """Take what was opened by somebody else, as it is, and leave it open."""
-    return of_file(io.BufferedReader(_Awaited(descriptor, closefd=False)))
-
-
-class _Awaited(io.FileIO):
-    """A file that is waited for, even if whoever opened it did not want to (O_NONBLOCK).
-
-    Python would take what is not there yet for the end.
-    """
-
-    def readinto(self, buffer: Any) -> int:
-        while (size := super().readinto(buffer)) is None:
-            select.select([self], [], [])
-        return size
-
-
-def _opened(file: Any, *damage: type[Exception]) -> Opened:
-    return Opened(file, False, (EOFError, *damage))
-
-
-def _open_gzip(name: str) -> Opened:
+def _open_gzip(name: str) -> OpenedFile:
     file: Any = gzip.GzipFile(name)
-    # To Python that is an empty text; gzip, and all other kinds, take it for one that was cut.
+    # Python reads an empty file as an empty text. To gzip itself, it is a truncated one.
     if not file.fileobj.peek(1):
         file.close()
-        raise InputError(f"{name} is damaged, or cut short: nothing is in it")
-    return _opened(file, gzip.BadGzipFile, zlib.error)
+        raise InputError(f"{name} is damaged or truncated: it is empty")
+    return OpenedFile(file, True, (EOFError, gzip.BadGzipFile, zlib.error))
 
 
-def _open_streams(name: str, start: Callable[[], _Decompressor], *, padding: int = 0) -> Opened:
-    streams = _Streams(name, start, padding)
-    return _opened(io.BufferedReader(streams, _BLOCK), _DamagedError)
+def _open_zstd(name: str) -> OpenedFile:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        with importing("reading .zst files", "zstd"):
+            from backports import zstd
+    # Accept the windows of `zstd --long=31`. Memory is taken only as far as the text fills them.
+    window_log = zstd.DecompressionParameter.window_log_max
+    file: Any = zstd.ZstdFile(name, options={window_log: window_log.bounds()[1]})
+    return OpenedFile(file, True, (EOFError, zstd.ZstdError))
 
 
-class _DamagedError(Exception):
-    """What was read is not what a compressor has written."""
+def _open_streams(
+    name: str,
+    decompressor: Callable[[], _Decompressor],
+    block_size: int,
+    *,
+    is_padded: bool = False,
+) -> OpenedFile:
+    streams = _StreamReader(name, decompressor, block_size, is_padded)
+    return OpenedFile(io.BufferedReader(streams, block_size), True, (EOFError, _StreamError))
 
 
-class _Streams(io.RawIOBase):
-    """The streams of a compressed file, one behind the other, read as one.
+class _StreamError(Exception):
+    """Data that is not a valid stream of a compressor."""
 
-    Python's own ``BZ2File`` and ``LZMAFile`` take what follows a stream, and is not the begin of
-    another, for the end: behind damage, and behind padding, text would be missing, and nobody
-    told.
+
+class _StreamReader(io.RawIOBase):
+    """The concatenated streams of a ``.bz2`` or ``.xz`` file, decompressed.
+
+    ``bz2.BZ2File`` and ``lzma.LZMAFile`` silently ignore everything after the first stream that
+    is not another valid stream. Damage there, or padding, would cut the text without an error.
 
     Args:
-        name: A path.
-        start: Gives what decompresses a stream.
-        padding: Zeros in multiples of this may follow a stream; 0 where none may.
+        name: Path of the file.
+        decompressor: Creates the decompressor of one stream.
+        block_size: Bytes that are read and decompressed at a time.
+        is_padded: Whether zero bytes, a multiple of four, may follow a stream.
 
     Raises:
-        OSError: it cannot be read.
-        EOFError: it ends within a stream, or before the first.
-        _DamagedError: something in it is no stream.
+        OSError: if the file cannot be read.
+        EOFError: while reading, if the file ends within a stream or is empty.
+        _StreamError: while reading, if anything in the file is not a valid stream.
     """
 
-    def __init__(self, name: str, start: Callable[[], _Decompressor], padding: int) -> None:
+    def __init__(
+        self, name: str, decompressor: Callable[[], _Decompressor], block_size: int, is_padded: bool
+    ) -> None:
         self._file = io.FileIO(name)
-        self._start = start
-        self._padding = padding
-        self._begin()
+        self._decompressor = decompressor
+        self._block_size = block_size
+        self._is_padded = is_padded
+        self._start()
+
+    def _start(self) -> None:
+        self._blocks = self._decompressed()
+        self._block = memoryview(b"")
+        self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell whether it can be read again."""
+        """Return whether the file can be read again."""
         return self._file.seekable()
 
     def tell(self) -> int:
-        """Return how many bytes came out of it."""
+        """Return the number of decompressed bytes that have been read."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go back to the beginning, and nowhere else."""
+        """Return to the start, the only supported target."""
         if offset or whence != os.SEEK_SET:
-            raise io.UnsupportedOperation("a compressed file can be read from its beginning only")
+            raise io.UnsupportedOperation("a compressed file can be read from its start only")
         self._file.seek(0)
-        self._begin()
+        self._start()
         return 0
 
     def readinto(self, buffer: Any) -> int:
-        """Decompress into a buffer; 0 at the end."""
-        data = b""
-        while not data and not self._is_done:
-            if self._stream.eof:
-                self._go_behind_stream()
-            else:
-                data = self._decompress(len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        """Read decompressed bytes into a buffer and return their number, 0 at the end."""
+        if not self._block:
+            self._block = memoryview(next(self._blocks, b""))
+        size = min(len(buffer), len(self._block))
+        buffer[:size], self._block = self._block[:size], self._block[size:]
+        self._position += size
+        return size
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
         super().close()
 
-    def _begin(self) -> None:
-        self._stream = self._start()
-        self._unread = b""  # of the stream, and read from the file already
-        self._is_done = False
-        self._position = 0
+    def _decompressed(self) -> Iterator[bytes]:
+        """Yield the content of all streams in blocks, none of them empty."""
+        data = self._file.read(self._block_size)
+        while True:
+            stream = self._decompressor()
+            while not stream.eof:
+                if stream.needs_input and not data:
+                    data = self._file.read(self._block_size)
+                    if not data:
+                        raise EOFError("the file ends within a compressed stream")
+                try:
+                    block = stream.decompress(data, self._block_size)
+                except (OSError, lzma.LZMAError) as error:  # bz2 raises OSError
+                    raise _StreamError(error) from error
+                data = b""
+                if block:
+                    yield block
+            data = self._skip_padding(stream.unused_data)
+            if not data:
+                return
 
-    def _decompress(self, most: int) -> bytes:
-        """Return some of the stream; perhaps nothing, though more is to come."""
-        block = b""
-        if self._stream.needs_input:
-            block, self._unread = self._unread or self._file.read(_BLOCK), b""
-            if not block:
-                raise EOFError("it ends within a stream")
-        try:
-            return self._stream.decompress(block, most)
-        except (OSError, lzma.LZMAError) as error:  # bz2 has no error of its own
-            raise _DamagedError(error) from error
-
-    def _go_behind_stream(self) -> None:
-        """Go to the next stream, or to the end of the file."""
-        zeros, rest = 0, self._stream.unused_data
-        while block := rest or self._file.read(_BLOCK):
-            rest = block.lstrip(b"\0") if self._padding else block
-            zeros += len(block) - len(rest)
-            if rest:
+    def _skip_padding(self, data: bytes) -> bytes:
+        """Return the first bytes of the next stream, or nothing at the end of the file."""
+        zeros = 0
+        while block := data or self._file.read(self._block_size):
+            data = block.lstrip(b"\0") if self._is_padded else block
+            zeros += len(block) - len(data)
+            if data:
                 break
-        if zeros and zeros % self._padding:
-            raise _DamagedError("the zeros behind a stream are not as many as they must be")
-        self._stream, self._unread, self._is_done = self._start(), rest, not rest
-
-
-def _open_zstd(name: str) -> Opened:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        with importing("a .zst", "zstd", InputError):
-            from backports import zstd
-    # What `zstd --long=31` makes, too: of its 2 GiB, what the text fills takes memory.
-    largest = zstd.DecompressionParameter.window_log_max
-    file = zstd.ZstdFile(name, options={largest: largest.bounds()[1]})
-    return _opened(file, zstd.ZstdError)
+        if zeros % _XZ_PADDING:
+            raise _StreamError(f"the number of zero bytes after a stream is {zeros}")
+        return data

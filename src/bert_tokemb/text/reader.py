@@ -1,38 +1,42 @@
-"""A path, or standard input, to lines of text."""
+"""The lines of a UTF-8 text: a file, compressed or not, or standard input."""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import io
+import os
+import select
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from ..errors import InputError
-from .compression import compression_of, of_descriptor, open_input
+from ..errors import InputError, translate
+from .compression import BLOCK_SIZE, OpenedFile, detect_compression, open_file
 
-__all__ = ["Bookmark", "TextInput", "TextSize"]
+__all__ = ["ResumePoint", "TextInput", "TextSize"]
 
-_CHUNK = 1 << 20
-_LONGEST_MAGIC = 6
+_MAGIC_SIZE = 6  # bytes that tell how a file is compressed
 
 
 @dataclass(frozen=True, slots=True)
-class Bookmark:
-    """How far a text was read, and what was read."""
+class ResumePoint:
+    """How far a text has been read, and a digest that identifies this part of it."""
 
     lines: int
     bytes: int
-    """Of what came out of it, if it was compressed."""
+    """Bytes of the decompressed text."""
     digest: str
-    """Of these bytes: 128 bits of BLAKE2b."""
+    """128 bits of BLAKE2b over these bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextSize:
-    """How much of a text there is."""
+    """The size of a text."""
 
     lines: int
     words: int
@@ -41,100 +45,102 @@ class TextSize:
 class TextInput:
     """The lines of a UTF-8 text, one at a time; use it as a context manager.
 
-    Lines end at ``\\n`` only, as ``wc -l`` counts them: not at U+0085, U+2028 and the others
-    at which ``str.splitlines`` ends one. A byte order mark at the start is dropped.
+    Lines end at ``\\n`` only, so that their numbers agree with ``wc -l``; ``str.splitlines`` would
+    also split at U+0085, U+2028 and others. A byte order mark at the start is dropped.
 
     Args:
-        name: A path, or ``-`` for standard input. ``.gz``, ``.bz2``, ``.xz`` and ``.zst`` are
-            decompressed.
+        name: A path, or ``-`` for standard input. Files that end in ``.gz``, ``.bz2``, ``.xz`` or
+            ``.zst`` are decompressed.
+        block_size: Bytes that are read at a time.
 
     Raises:
-        InputError: there is no such file, or it cannot be read. While reading: it is not UTF-8.
+        InputError: if the file does not exist or cannot be read; while reading, if it is damaged
+            or not UTF-8.
+        MissingPackageError: if no package can decompress the file.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, block_size: int = BLOCK_SIZE) -> None:
         self.name = "standard input" if name == "-" else name
-        if name == "-" and sys.stdin is None:
-            raise InputError("cannot read standard input: it is closed")
-        try:
-            opened = of_descriptor(sys.stdin.fileno()) if name == "-" else open_input(name)
-        except OSError as error:
-            raise InputError(
-                f"cannot read {name or repr(name)}: {error.strerror or error}"
-            ) from error
+        with translate(InputError, f"read {self.name or repr(name)}"):
+            opened = _open_stdin(block_size) if name == "-" else open_file(name, block_size)
+        self.is_rereadable = name != "-" and Path(name).is_file()
+        """Whether the text can be read again from the start, now or by a later run."""
         self._file = opened.file
         self._damage = opened.damage
-        self._is_plain = opened.is_plain
-        self.can_be_read_again = name != "-" and Path(name).is_file()
-        self._begin = b""
+        self._is_plain = not opened.is_compressed and _is_regular(self._file)
+        self._block_size = block_size
+        self._start()
+
+    def _start(self) -> None:
+        self._magic = b""
         self._lines = self._bytes = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            with self._telling():
-                line = self._file.readline()
-            if not line:
-                return
-            self._lines += 1
-            start, self._bytes = self._bytes, self._bytes + len(line)
-            self._hash.update(line)
-            if self._lines == 1:
-                self._begin = line[:_LONGEST_MAGIC]
-                line, start = _without_mark(line, start)
-                if not line:
-                    return
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{self.name} is not UTF-8: line {self._lines}, byte offset "
-                    f"{start + error.start} ({error.reason}); {self._advice}"
-                ) from error
+        with self._translated_errors():
+            while line := self._file.readline():
+                start = self._bytes
+                self._lines += 1
+                self._bytes += len(line)
+                self._hash.update(line)
+                if self._lines == 1:
+                    self._magic = line[:_MAGIC_SIZE]
+                    line, start = _without_byte_order_mark(line, start)
+                    if not line:
+                        return
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{self.name} is not UTF-8: line {self._lines}, byte offset "
+                        f"{start + error.start} ({error.reason}); {self._advice()}"
+                    ) from error
 
-    @property
     def _advice(self) -> str:
-        if found := compression_of(self._begin):
-            extension, command = found
+        if compression := detect_compression(self._magic):
+            extension, command = compression
             return (
-                f"it is compressed: give a file whose name ends in {extension}, or send it "
-                f"through {command}"
+                f"it is compressed: give a file whose name ends in {extension}, or pipe it through "
+                f"{command}"
             )
         return "convert it first, for example with iconv"
 
     def measure(self) -> TextSize | None:
-        """Count all words that are still to come, and stay where it is.
+        """Count the lines and words that have not been read, without changing the position.
 
-        None for what is no plain file: a stream, or compressed.
+        Returns None for a stream, and for a compressed file.
         """
         if not self._is_plain:
             return None
         lines = words = 0
-        with self._telling():
-            here = self._file.tell()
-            # Whole lines, since a word must not be cut.
-            while chunk := self._file.read(_CHUNK) + self._file.readline():
-                # What is not UTF-8 is told when it is read.
-                words += len(chunk.decode("utf-8", "replace").split())
-                lines += chunk.count(b"\n") + (not chunk.endswith(b"\n"))
-            self._file.seek(here)
+        with self._translated_errors():
+            position = self._file.tell()
+            # Blocks end at the end of a line, so that no word is counted twice.
+            while block := self._file.read(self._block_size) + self._file.readline():
+                # Invalid UTF-8 is reported when it is read.
+                words += len(block.decode("utf-8", "replace").split())
+                lines += block.count(b"\n") + (not block.endswith(b"\n"))
+            self._file.seek(position)
         return TextSize(lines, words)
 
-    def bookmark(self) -> Bookmark:
-        """Tell how far it was read."""
-        return Bookmark(self._lines, self._bytes, self._hash.hexdigest())
+    def resume_point(self) -> ResumePoint:
+        """Return how far the text has been read."""
+        return ResumePoint(self._lines, self._bytes, self._hash.hexdigest())
 
-    def skip_to(self, bookmark: Bookmark) -> bool:
-        """Go on behind what was read once; False when it is not the same any more."""
-        left, last = bookmark.bytes, b"\n"
-        with self._telling():
-            while left and (read := self._file.read(min(left, _CHUNK))):
-                self._hash.update(read)
-                left, last = left - len(read), read
-            self._lines, self._bytes = bookmark.lines, bookmark.bytes - left
-            if self.bookmark() != bookmark:
+    def resume_at(self, point: ResumePoint) -> bool:
+        """Skip what was read before ``point`` was recorded; call it on a text that is unread.
+
+        Returns False if the text has changed up to there; the position is then undefined.
+        """
+        left, last = point.bytes, b"\n"
+        with self._translated_errors():
+            while left and (block := self._file.read(min(left, self._block_size))):
+                self._hash.update(block)
+                left, last = left - len(block), block
+            self._lines, self._bytes = point.lines, point.bytes - left
+            if self.resume_point() != point:
                 return False
-            if not last.endswith(b"\n"):  # it was the text's end; more may have come since
+            if not last.endswith(b"\n"):  # the text ended here, but may have grown since
                 end = self._file.read(1)
                 self._bytes += len(end)
                 self._hash.update(end)
@@ -142,22 +148,21 @@ class TextInput:
         return True
 
     def rewind(self) -> None:
-        """Go back to the beginning of what can be read again."""
-        with self._telling():
+        """Return to the start of a text that is rereadable."""
+        with self._translated_errors():
             self._file.seek(0)
-        self._lines = self._bytes = 0
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._start()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except self._damage as error:
-            if "not enough memory" in str(error):  # zstd's, for a large window
-                raise MemoryError from error
-            raise InputError(f"{self.name} is damaged, or cut short: {error}") from error
-        except OSError as error:
-            raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
+    def _translated_errors(self) -> Iterator[None]:
+        damaged = f"{self.name} is damaged or truncated"
+        with translate(InputError, f"read {self.name}", damage=self._damage, damaged=damaged):
+            try:
+                yield
+            except self._damage as error:
+                if "not enough memory" in str(error):  # zstd, for a large window
+                    raise MemoryError from error
+                raise
 
     def __enter__(self) -> TextInput:
         return self
@@ -166,7 +171,30 @@ class TextInput:
         self._file.close()
 
 
-def _without_mark(line: bytes, start: int) -> tuple[bytes, int]:
+class _BlockingFile(io.FileIO):
+    """A file that waits for data even if its descriptor is set to ``O_NONBLOCK``.
+
+    Python takes the lack of data for the end of the file.
+    """
+
+    def readinto(self, buffer: Any) -> int:
+        while (size := super().readinto(buffer)) is None:
+            select.select([self], [], [])
+        return size
+
+
+def _open_stdin(block_size: int) -> OpenedFile:
+    if sys.stdin is None:
+        raise InputError("cannot read standard input: it is closed")
+    file = _BlockingFile(sys.stdin.fileno(), closefd=False)
+    return OpenedFile(io.BufferedReader(file, block_size))
+
+
+def _is_regular(file: BinaryIO) -> bool:
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _without_byte_order_mark(line: bytes, start: int) -> tuple[bytes, int]:
     if not line.startswith(codecs.BOM_UTF8):
         return line, start
     return line[len(codecs.BOM_UTF8) :], start + len(codecs.BOM_UTF8)
