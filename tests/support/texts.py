@@ -1,20 +1,24 @@
-"""Texts that are hard on a tokenizer."""
+"""Texts that are hard on a tokenizer, and the number of examples of property tests."""
 
 from __future__ import annotations
 
 import unicodedata
 from random import Random
 
+import pytest
 from hypothesis import strategies as st
 
-__all__ = ["differs", "random_words", "words"]
+__all__ = ["EXAMPLES", "differs", "random_words", "words"]
+
+EXAMPLES = pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
+"""Runs a property test with few examples, and as a slow test with many."""
 
 OLD = unicodedata.ucd_3_2_0
-"""Unicode 3.2. What was assigned by then is the same in every table since, but for a few."""
+"""Unicode 3.2. All later versions agree on nearly every character that it assigns."""
 
 
 def random_words(random: Random, number: int) -> list[str]:
-    """Words of characters from all over Unicode, one that is white space aside."""
+    """Return words of characters from all over Unicode except white space."""
     planes = [(0x21, 0x7F), (0x80, 0x2FF), (0x300, 0x1FFF), (0x2000, 0xD7FF)]
     planes += [(0xE000, 0xFFFF), (0x10000, 0x1FFFF), (0x20000, 0x323AF), (0xE0000, 0x10FFFF)]
     words: list[str] = []
@@ -26,20 +30,21 @@ def random_words(random: Random, number: int) -> list[str]:
 
 
 def differs(char: str) -> bool:
-    """Where the `tokenizers` library is known to differ from BERT, or its Unicode table from ours.
+    """Return whether the ``tokenizers`` library is known to treat a character unlike BERT.
 
-    The genuine server decides these; see the alignment cases.
+    Or unlike this Python, because of another Unicode version. The alignment cases, which are
+    checked against the genuine server, cover these characters.
     """
     return (
-        char in "Σσς"  # lower-cases a final sigma otherwise
-        or 0x2B820 <= ord(char) <= 0x2CEAF  # splits not all of these ideographs
-        or OLD.category(char) != unicodedata.category(char)  # its table may be another one
-        or OLD.category(char).startswith("C")  # unassigned ones are not deleted by all versions
+        char in "Σσς"  # final sigma is lower-cased differently
+        or 0x2B820 <= ord(char) <= 0x2CEAF  # not all of these ideographs are separated
+        or OLD.category(char) != unicodedata.category(char)  # depends on the Unicode version
+        or OLD.category(char).startswith("C")  # not deleted by all versions if unassigned
     )
 
 
 def words(exclude: str = "") -> st.SearchStrategy[str]:
-    """Words of which the library and BERT make the same."""
+    """Generate words that the ``tokenizers`` library treats like BERT."""
     chars = st.characters(exclude_categories=["Cs"]).filter(
         lambda char: not char.isspace() and not differs(char) and char not in exclude
     )

@@ -1,16 +1,18 @@
-"""BERT's basic tokenizer against an independent one, the `tokenizers` library's."""
+"""BERT's basic tokenizer against an independent one, that of the ``tokenizers`` library."""
 
 from __future__ import annotations
 
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
-from bert_tokemb.tokenization.basic import _decompose, basic_tokens
-from support.texts import words
+from bert_tokemb.tokenization.basic import basic_tokens, cache_short_words
+from support.texts import EXAMPLES, words
+
+CHARACTERS = st.characters(exclude_categories=["Cs"])
 
 
 def reference(word: str, do_lower_case: bool) -> list[str]:
@@ -24,37 +26,74 @@ def reference(word: str, do_lower_case: bool) -> list[str]:
     return [token for token, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
 
 
+@EXAMPLES
 @pytest.mark.parametrize("do_lower_case", [True, False])
-@given(word=words())
-def test_agrees_with_the_library(word: str, do_lower_case: bool) -> None:
-    assert list(basic_tokens(word, do_lower_case)) == reference(word, do_lower_case)
+def test_basic_tokens_equal_those_of_the_library(do_lower_case: bool, examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(word=words())
+    def check(word: str) -> None:
+        assert list(basic_tokens(word, do_lower_case)) == reference(word, do_lower_case)
+
+    check()
 
 
-@given(word=st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
-def test_tokens_are_never_blank_or_split_further(word: str) -> None:
-    for do_lower_case in (True, False):
-        for token in basic_tokens(word, do_lower_case):
-            assert basic_tokens(token, do_lower_case=False) == (token,)
+@EXAMPLES
+def test_basic_tokens_are_not_split_further(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(word=st.text(CHARACTERS, max_size=80))
+    def check(word: str) -> None:
+        for do_lower_case in (True, False):
+            for token in basic_tokens(word, do_lower_case):
+                assert basic_tokens(token, do_lower_case=False) == (token,)
+
+    check()
 
 
-@given(
-    words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=6),
-)
-def test_a_sentence_gives_what_its_words_give(words: list[str]) -> None:
-    """What lets a sentence's pieces be dealt out to its words, and words be asked for alone."""
-    split = " ".join(words).split()
-    for do_lower_case in (True, False):
-        alone = [token for word in split for token in basic_tokens(word, do_lower_case)]
-        assert list(basic_tokens(" ".join(split), do_lower_case)) == alone
+@EXAMPLES
+def test_basic_tokens_of_sentence_are_those_of_its_words(examples: int) -> None:
+    """So the pieces of a sentence can be assigned to its words, and a word be sent alone."""
+
+    @settings(max_examples=examples)
+    @given(words=st.lists(st.text(CHARACTERS, min_size=1), max_size=6))
+    def check(words: list[str]) -> None:
+        split = " ".join(words).split()
+        for do_lower_case in (True, False):
+            alone = [token for word in split for token in basic_tokens(word, do_lower_case)]
+            assert list(basic_tokens(" ".join(split), do_lower_case)) == alone
+
+    check()
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 5000])
-def test_remembered_or_not_a_word_gives_the_same(length: int) -> None:
+def test_basic_tokens_of_long_and_short_words_agree(length: int) -> None:
     assert basic_tokens("É" * length, True) == ("e" * length,)
     assert basic_tokens("!" * length, True) == ("!",) * length
 
 
-@given(text=st.text("a\u00e9\u1ea5\uac01\u0301\u0327\u0316\u302e\u0344", min_size=65, max_size=90))
-def test_long_words_are_decomposed_as_short_ones(text: str) -> None:
-    """Marks of several classes, one of which stays when accents are stripped."""
-    assert _decompose(text) == unicodedata.normalize("NFD", text)
+@EXAMPLES
+def test_accents_of_long_words_are_stripped_like_those_of_short_ones(examples: int) -> None:
+    """Long words are decomposed by code of our own, which sorts marks of several classes.
+
+    U+302E is a spacing mark: it is sorted, but not stripped.
+    """
+
+    @settings(max_examples=examples)
+    @given(st.text("a\u00e9\u1ea5\uac01\u0301\u0327\u0316\u302e\u0344", min_size=65, max_size=90))
+    def check(text: str) -> None:
+        decomposed = unicodedata.normalize("NFD", text)
+        stripped = "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+        assert "".join(basic_tokens(text, do_lower_case=True)) == stripped
+
+    check()
+
+
+def test_only_short_words_are_cached() -> None:
+    calls: list[str] = []
+
+    @cache_short_words
+    def length(word: str) -> int:
+        calls.append(word)
+        return len(word)
+
+    assert [length("a" * n) for n in (64, 64, 65, 65)] == [64, 64, 65, 65]
+    assert calls == ["a" * 64, "a" * 65, "a" * 65]

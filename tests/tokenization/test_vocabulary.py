@@ -1,4 +1,4 @@
-"""Vocabularies, tokenizers and their settings, and whether a model is cased."""
+"""Vocabularies, tokenizer settings, and whether a model is cased."""
 
 from __future__ import annotations
 
@@ -10,223 +10,158 @@ from typing import Any
 
 import pytest
 
-from bert_tokemb import embed
-from bert_tokemb.encoders.local import LocalEncoder
-from bert_tokemb.errors import ModelError
+from bert_tokemb.errors import CasedUnknownError, ModelError
 from bert_tokemb.tokenization.vocabulary import read_google_vocabulary, read_vocabulary
-from support.checkpoints import write_google
-from support.models import TINY, minilm_vocabulary, tokenizer_json, write_hugging_face
-from support.tiny import CASED_VOCABULARY, PIECE_IDS, PIECES, VOCABULARY, refusal, start, write_tiny
+from support.models import minilm_vocabulary, tokenizer_json
+from support.tiny import CASED_VOCABULARY, PIECE_IDS, VOCABULARY
 
 Json = dict[str, Any]
 
-# --- Vocabularies -----------------------------------------------------------------------------
 
-
-def write_vocabulary(path: Path, pieces: Sequence[str], end: str = "\n") -> None:
+def write_vocabulary(directory: Path, pieces: Sequence[str], end: str = "\n") -> Path:
+    path = directory / "vocab.txt"
     path.write_bytes("".join(f"{piece}{end}" for piece in pieces).encode())
+    return path
+
+
+def write_json(path: Path, content: Json) -> None:
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+# --- vocab.txt ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
 @pytest.mark.parametrize("rest", ["", "\n\n", "\n \n"])
-def test_ends_of_lines(end: str, rest: str, tiny: Path) -> None:
-    path = tiny / "vocab.txt"
-    write_vocabulary(path, VOCABULARY, end)
+def test_line_ends_and_trailing_lines_are_ignored(end: str, rest: str, tmp_path: Path) -> None:
+    path = write_vocabulary(tmp_path, VOCABULARY, end)
     path.write_bytes(path.read_bytes().rstrip() + rest.encode())
-    assert read_vocabulary(tiny).ids == {piece: i for i, piece in enumerate(VOCABULARY)}
+    assert read_vocabulary(tmp_path).ids == PIECE_IDS
 
 
-NO_VOCABULARY = "vocab.txt is no vocabulary of a BERT: it has no "
-BAD_VOCABULARIES: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", f"{NO_VOCABULARY}[CLS], [SEP], [UNK]"),
-    "blank lines": (b"\n\n\n", f"{NO_VOCABULARY}[CLS], [SEP], [UNK]"),
-    "other special pieces": (b"<s>\n</s>\n<unk>\n", f"{NO_VOCABULARY}[CLS], [SEP], [UNK]"),
-    "no [UNK]": (b"[CLS]\n[SEP]\na\n", f"{NO_VOCABULARY}[UNK]"),
-    "in small letters": (b"[cls]\n[SEP]\n[UNK]\n", f"{NO_VOCABULARY}[CLS]"),
-    "in one line": (b"[PAD] [UNK] [CLS] [SEP]\n", f"{NO_VOCABULARY}[CLS], [SEP], [UNK]"),
-    "with numbers": (b"[CLS]\t0\n[SEP]\t1\n[UNK]\t2\n", f"{NO_VOCABULARY}[CLS], [SEP], [UNK]"),
-    "not UTF-8": (b"[CLS]\n[SEP]\n[UNK]\n\xe4\n", "vocab.txt is damaged: it is not UTF-8 ("),
-    "UTF-16": ("[CLS]\n[SEP]\n[UNK]".encode("utf-16"), "vocab.txt is damaged: it is not UTF-8 ("),
-    "zeros": (bytes(100), NO_VOCABULARY),
-    "too large": (
-        "".join(f"{piece}\n" for piece in [*VOCABULARY, "more"]).encode(),
-        f"the vocabulary in DIR has {PIECES + 1} pieces, but the model only {PIECES}: they do not",
-    ),
-}
+def test_last_of_equal_pieces_wins(tmp_path: Path) -> None:
+    write_vocabulary(tmp_path, ["a", "[CLS]", "[SEP]", "[UNK]", "a"])
+    assert read_vocabulary(tmp_path).ids["a"] == 4
 
 
-@pytest.mark.parametrize("layout", ["Hugging Face's", "Google's"])
-@pytest.mark.parametrize("name", BAD_VOCABULARIES)
-def test_bad_vocabularies(name: str, layout: str, tmp_path: Path) -> None:
-    content, said = BAD_VOCABULARIES[name]
-    make = write_google if layout == "Google's" else write_tiny
-    directory = make(tmp_path / "model")
-    (directory / "vocab.txt").write_bytes(content)
-    assert refusal(directory, cased=False).startswith(said)
+LACKS = "vocab.txt is not the vocabulary of a BERT model: it lacks "
+LACKS_ALL = f"{LACKS}[CLS], [SEP], [UNK]"
+NOT_UTF8 = "vocab.txt is damaged: 'utf-8' codec can't decode byte "
 
 
-def test_a_vocabulary_cut_short_is_told(tiny: Path) -> None:
-    """Most words would be unknown, and nobody would know why."""
-    write_vocabulary(tiny / "vocab.txt", VOCABULARY[: PIECES // 2])
-    assert "vocabulary" in refusal(tiny)
+@pytest.mark.parametrize("layout", ["Hugging Face", "Google"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", LACKS_ALL, id="empty"),
+        pytest.param(b"\n\n\n", LACKS_ALL, id="blank lines"),
+        pytest.param(b"<s>\n</s>\n<unk>\n", LACKS_ALL, id="other special tokens"),
+        pytest.param(b"[CLS]\n[SEP]\na\n", f"{LACKS}[UNK]", id="no [UNK]"),
+        pytest.param(b"[cls]\n[SEP]\n[UNK]\n", f"{LACKS}[CLS]", id="lower case"),
+        pytest.param(b"[PAD] [UNK] [CLS] [SEP]\n", LACKS_ALL, id="one line"),
+        pytest.param(b"[CLS]\t0\n[SEP]\t1\n[UNK]\t2\n", LACKS_ALL, id="with ids"),
+        pytest.param(bytes(100), LACKS_ALL, id="zeros"),
+        pytest.param(
+            b"[CLS]\n[SEP]\n[UNK]\n\xe4\n",
+            f"{NOT_UTF8}0xe4 in position 18: invalid continuation byte",
+            id="Latin-1",
+        ),
+        pytest.param(
+            "[CLS]\n[SEP]\n[UNK]".encode("utf-16"),
+            f"{NOT_UTF8}0xff in position 0: invalid start byte",
+            id="UTF-16",
+        ),
+    ],
+)
+def test_invalid_vocabulary_is_refused(
+    content: bytes, message: str, layout: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_google_vocabulary(path) if layout == "Google" else read_vocabulary(tmp_path)
+    assert str(caught.value) == f"{tmp_path}/{message}"
 
 
-def test_a_model_may_have_a_few_pieces_more(tmp_path: Path) -> None:
-    """As those have whose number of pieces was made a multiple of 8 or 64."""
-    config = {**TINY, "vocab_size": (PIECES + 63) // 64 * 64}
-    start(write_hugging_face(tmp_path / "model", config, VOCABULARY))
-
-
-@pytest.mark.parametrize(("more", "fits"), [(128, True), (129, False)])
-def test_how_many_more(more: int, fits: bool, tmp_path: Path) -> None:
-    config = {**TINY, "vocab_size": PIECES + more}
-    directory = write_hugging_face(tmp_path / "model", config, VOCABULARY)
-    if fits:
-        start(directory)
-    else:
-        assert "they do not belong together" in refusal(directory)
-
-
-def test_neither_vocabulary(tiny: Path) -> None:
-    (tiny / "vocab.txt").unlink()
-    assert refusal(tiny) == (
-        "DIR has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) are supported"
+def test_missing_vocabulary_of_hugging_face_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        read_vocabulary(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) are "
+        "supported"
     )
 
 
-def test_no_vocabulary_of_google(tmp_path: Path) -> None:
-    directory = write_google(tmp_path / "google")
-    (directory / "vocab.txt").unlink()
-    assert refusal(directory) == "cannot read vocab.txt: No such file or directory"
-
-
-def changed(**parts: Any) -> Json:
-    """Return a `tokenizer.json` with other fields in its parts, or other parts."""
-    found = tokenizer_json(VOCABULARY)
-    for name, fields in parts.items():
-        found[name] = {**found[name], **fields} if isinstance(fields, dict) else fields
-    return found
-
-
-NO_MODEL = "tokenizer.json is damaged: its model has no vocabulary"
-BAD_TOKENIZERS: dict[str, tuple[Json, str]] = {
-    **{
-        f"a {kind} tokenizer": (
-            changed(model={"type": kind}),
-            f"tokenizer.json has a model with type '{kind}': only 'WordPiece' is supported",
-        )
-        for kind in ("BPE", "Unigram", "WordLevel")
-    },
-    "no model": (changed(model=None), "tokenizer.json is not a BERT's: its model is None"),
-    "a model that is text": (
-        changed(model="x"),
-        "tokenizer.json is not a BERT's: its model is 'x'",
-    ),
-    "no vocabulary": (changed(model={"vocab": None}), NO_MODEL),
-    "a list for a vocabulary": (changed(model={"vocab": list(VOCABULARY)}), NO_MODEL),
-    "an id that is text": (changed(model={"vocab": {**PIECE_IDS, "a": "7"}}), NO_MODEL),
-    "an id that is broken": (changed(model={"vocab": {**PIECE_IDS, "a": 7.5}}), NO_MODEL),
-    "an id that is true": (changed(model={"vocab": {**PIECE_IDS, "a": True}}), NO_MODEL),
-    "an id that is negative": (changed(model={"vocab": {**PIECE_IDS, "a": -1}}), NO_MODEL),
-    "an id too large": (
-        changed(model={"vocab": {**PIECE_IDS, "a": PIECES}}),
-        f"the vocabulary in DIR has {PIECES + 1} pieces, but the model only {PIECES}",
-    ),
-    "an immense id": (
-        changed(model={"vocab": {**PIECE_IDS, "a": 2**70}}),
-        f"the vocabulary in DIR has {2**70 + 1} pieces, but the model only {PIECES}",
-    ),
-    "no special pieces": (
-        changed(model={"vocab": {"a": 0}}),
-        "tokenizer.json is no vocabulary of a BERT: it has no [CLS], [SEP], [UNK]",
-    ),
-    "empty": ({}, "tokenizer.json "),
-    "a piece that is no text": (
-        changed(model={"vocab": {**PIECE_IDS, "\ud800": 7}}),
-        "tokenizer.json is damaged",
-    ),
-    "another mark": (
-        changed(model={"continuing_subword_prefix": "@@"}),
-        "tokenizer.json has a model with continuing_subword_prefix '@@': only '##' is supported",
-    ),
-    "another unknown piece": (changed(model={"unk_token": "a"}), "tokenizer.json "),
-    "another limit of a word": (
-        changed(model={"max_input_chars_per_word": 5}),
-        "tokenizer.json ",
-    ),
-    **{
-        f"normalised by {kind}": (
-            changed(normalizer={"type": kind}),
-            f"tokenizer.json has a normalizer with type {kind!r}: only 'BertNormalizer' is",
-        )
-        for kind in ("Lowercase", "NFC", "Sequence", None)
-    },
-    "not normalised": (
-        changed(normalizer=None),
-        "tokenizer.json is not a BERT's: its normalizer is None",
-    ),
-    "a normaliser that is a list": (
-        changed(normalizer=[1]),
-        "tokenizer.json is not a BERT's: its normalizer is [1]",
-    ),
-    "not cleaned": (changed(normalizer={"clean_text": False}), "tokenizer.json "),
-    "ideographs together": (
-        changed(normalizer={"handle_chinese_chars": False}),
-        "tokenizer.json has a normalizer with handle_chinese_chars False: only True is supported",
-    ),
-    "split otherwise": (changed(pre_tokenizer={"type": "Whitespace"}), "tokenizer.json "),
-    "lowercase that is text": (changed(normalizer={"lowercase": "no"}), "tokenizer.json "),
-    "strip_accents that is a number": (changed(normalizer={"strip_accents": 0}), "tokenizer.json "),
-}
-
-
-@pytest.mark.parametrize("name", BAD_TOKENIZERS)
-def test_bad_tokenizers(name: str, tiny: Path) -> None:
-    content, said = BAD_TOKENIZERS[name]
-    (tiny / "vocab.txt").unlink()
-    (tiny / "tokenizer.json").write_text(json.dumps(content))
+def test_missing_vocabulary_of_google_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
     with pytest.raises(ModelError) as caught:
-        LocalEncoder(start(tiny))
-    assert str(caught.value).replace(f"{tiny}/", "").replace(str(tiny), "DIR").startswith(said)
+        read_google_vocabulary(path)
+    assert str(caught.value) == f"cannot read {path}: No such file or directory"
 
 
-BAD_SETTINGS: dict[str, tuple[Json, str]] = {
-    **{
-        kind: ({"tokenizer_class": kind}, f"names a {kind}: only WordPiece models (BERT) are")
-        for kind in ("RobertaTokenizer", "XLMRobertaTokenizerFast", "BertJapaneseTokenizer")
-    },
-    "a class that is a list": ({"tokenizer_class": ["x"]}, "names a ['x']: only WordPiece models"),
-    "ideographs together": (
-        {"tokenize_chinese_chars": False},
-        "says tokenize_chinese_chars: false, but only tokenizers that part ideographs are",
+# --- tokenizer_config.json ----------------------------------------------------------------------
+
+
+BAD_SETTINGS: list[tuple[Json, str]] = [
+    *(
+        (
+            {"tokenizer_class": name},
+            f"names a {name}, but only WordPiece models (BERT) are supported",
+        )
+        for name in ("RobertaTokenizer", "XLMRobertaTokenizerFast", "BertJapaneseTokenizer")
     ),
-    **{
-        f"{name} {value!r}": ({name: value}, f"is damaged: {name} is {value!r}")
+    (
+        {"tokenizer_class": ["x"]},
+        "names a ['x'], but only WordPiece models (BERT) are supported",
+    ),
+    (
+        {"tokenize_chinese_chars": False},
+        "has tokenize_chinese_chars false, but only tokenizers that separate CJK ideographs are",
+    ),
+    *(
+        ({name: value}, f"is damaged: {name} is {value!r}")
         for name in ("do_lower_case", "strip_accents")
         for value in ("false", "", 0, 1.0, [], {})
-    },
-    "do_lower_case None": ({"do_lower_case": None}, "is damaged: do_lower_case is None"),
-}
+    ),
+    ({"do_lower_case": None}, "is damaged: do_lower_case is None"),
+]
 
 
-@pytest.mark.parametrize("name", BAD_SETTINGS)
-def test_bad_settings(name: str, tiny: Path) -> None:
-    content, said = BAD_SETTINGS[name]
-    (tiny / "tokenizer_config.json").write_text(json.dumps(content))
-    assert refusal(tiny).startswith(f"tokenizer_config.json {said}")
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_unsupported_tokenizer_settings_are_refused(
+    settings: Json, message: str, tmp_path: Path
+) -> None:
+    write_vocabulary(tmp_path, VOCABULARY)
+    write_json(tmp_path / "tokenizer_config.json", settings)
+    with pytest.raises(ModelError) as caught:
+        read_vocabulary(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/tokenizer_config.json {message}")
 
 
 @pytest.mark.parametrize(
-    "kind", ["BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", None]
+    "name", ["BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", None]
 )
-def test_settings_of_a_bert(kind: str | None, tiny: Path) -> None:
-    settings = {"tokenizer_class": kind, "tokenize_chinese_chars": True, "never_split": None}
-    (tiny / "tokenizer_config.json").write_text(json.dumps(settings))
-    start(tiny)
+def test_tokenizer_settings_of_bert_are_accepted(name: str | None, tmp_path: Path) -> None:
+    write_vocabulary(tmp_path, VOCABULARY)
+    settings = {"tokenizer_class": name, "tokenize_chinese_chars": True, "never_split": None}
+    write_json(tmp_path / "tokenizer_config.json", settings)
+    assert read_vocabulary(tmp_path).ids == PIECE_IDS
 
 
-FOLDING: list[tuple[Json | None, Json | None, bool | None, tuple[bool, bool]]] = [
-    # What the settings say, what the normaliser says, what the user says: lower, strip.
+def test_settings_of_sentence_transformers_are_ignored(tmp_path: Path) -> None:
+    write_vocabulary(tmp_path, VOCABULARY)
+    settings = {"max_seq_length": 3, "do_lower_case": False}
+    write_json(tmp_path / "sentence_bert_config.json", settings)
+    assert read_vocabulary(tmp_path).do_lower_case
+
+
+NORMALIZATION: list[tuple[Json | None, Json | None, bool | None, tuple[bool, bool]]] = [
+    # tokenizer_config.json; normalizer of tokenizer.json; argument cased; do_lower_case and
+    # strip_accents.
     (None, None, None, (True, True)),
     ({}, None, None, (True, True)),
     ({"do_lower_case": True}, None, None, (True, True)),
@@ -251,98 +186,81 @@ FOLDING: list[tuple[Json | None, Json | None, bool | None, tuple[bool, bool]]] =
 ]
 
 
-@pytest.mark.parametrize("vocab_txt", [True, False])
-@pytest.mark.parametrize(("said", "normalizer", "cased", "folded"), FOLDING)
-def test_folding(
-    said: Json | None,
+@pytest.mark.parametrize("has_vocab_txt", [True, False])
+@pytest.mark.parametrize(("settings", "normalizer", "cased", "expected"), NORMALIZATION)
+def test_normalization_follows_argument_then_settings_then_tokenizer(
+    settings: Json | None,
     normalizer: Json | None,
     cased: bool | None,
-    folded: tuple[bool, bool],
-    vocab_txt: bool,
-    tiny: Path,
+    expected: tuple[bool, bool],
+    has_vocab_txt: bool,
+    tmp_path: Path,
 ) -> None:
-    if said is not None:
-        (tiny / "tokenizer_config.json").write_text(json.dumps(said))
-    if normalizer is not None or not vocab_txt:
-        tokenizer = tokenizer_json(VOCABULARY, **(normalizer or {}))
-        (tiny / "tokenizer.json").write_text(json.dumps(tokenizer))
-    if not vocab_txt:
-        (tiny / "vocab.txt").unlink()
-    found = read_vocabulary(tiny, cased)
-    assert (found.do_lower_case, found.strip_accents) == folded
-    assert found.ids == PIECE_IDS
+    if has_vocab_txt:
+        write_vocabulary(tmp_path, VOCABULARY)
+    if settings is not None:
+        write_json(tmp_path / "tokenizer_config.json", settings)
+    if normalizer is not None or not has_vocab_txt:
+        content = tokenizer_json(VOCABULARY, **(normalizer or {}))
+        write_json(tmp_path / "tokenizer.json", content)
+    vocabulary = read_vocabulary(tmp_path, cased)
+    assert (vocabulary.do_lower_case, vocabulary.strip_accents) == expected
+    assert vocabulary.ids == PIECE_IDS
 
 
-def test_settings_of_sentence_vectors_are_not_ours(tiny: Path) -> None:
-    settings = {"max_seq_length": 3, "do_lower_case": False}
-    (tiny / "sentence_bert_config.json").write_text(json.dumps(settings))
-    assert read_vocabulary(tiny).do_lower_case
-    with LocalEncoder(start(tiny)) as encoder:
-        assert next(embed(["a " * 62], encoder)).shape == (62, 32)
+# --- Cased or uncased ---------------------------------------------------------------------------
 
 
-def test_truncation_and_padding_are_not_ours(tiny: Path) -> None:
-    """The toy `tokenizer.json` cuts after 3 pieces, and pads to 128."""
-    (tiny / "vocab.txt").unlink()
-    (tiny / "tokenizer.json").write_text(json.dumps(tokenizer_json(VOCABULARY)))
-    with LocalEncoder(start(tiny)) as encoder:
-        assert next(embed(["hello world " * 20], encoder)).shape == (40, 32)
-
-
-# --- Is a model of Google's cased? ------------------------------------------------------------
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
-
-
-def test_lower_case_unless_told_otherwise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    directory = write_google(tmp_path / "google")
-    found = read_google_vocabulary(directory / "vocab.txt")
-    assert (found.do_lower_case, found.strip_accents) == (True, True)
-    assert logged(caplog) == [
-        (
-            f"{directory} does not tell whether the model is cased; words are lower-cased (--cased "
-            "would keep them)"
-        )
-    ]
+def test_google_vocabulary_is_assumed_to_be_uncased(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vocabulary = read_google_vocabulary(write_vocabulary(tmp_path, VOCABULARY))
+    assert (vocabulary.do_lower_case, vocabulary.strip_accents) == (True, True)
+    (message,) = logged(caplog)
+    assert message == (
+        f"{tmp_path} does not say whether the model is cased; lower-casing words on the assumption "
+        "that it is not (set 'cased' if it is)"
+    )
     assert caplog.records[0].levelno == logging.WARNING
 
 
-@pytest.mark.parametrize("vocabulary", [VOCABULARY, CASED_VOCABULARY])
+@pytest.mark.parametrize("pieces", [VOCABULARY, CASED_VOCABULARY])
 @pytest.mark.parametrize("cased", [True, False])
-def test_the_user_knows(
-    cased: bool, vocabulary: Sequence[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_argument_cased_decides_without_warning(
+    cased: bool, pieces: Sequence[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_vocabulary(tmp_path / "vocab.txt", vocabulary)
-    found = read_google_vocabulary(tmp_path / "vocab.txt", cased)
-    assert (found.do_lower_case, found.strip_accents) == (not cased, not cased)
+    vocabulary = read_google_vocabulary(write_vocabulary(tmp_path, pieces), cased)
+    assert (vocabulary.do_lower_case, vocabulary.strip_accents) == (not cased, not cased)
     assert not logged(caplog)
 
 
 @pytest.mark.parametrize("piece", ["Hello", "##Ing", "É", "iPhone", "[a]B", "Я", "[B", "C]", "Ａ"])
-def test_pieces_with_capitals(piece: str, tmp_path: Path) -> None:
-    path = tmp_path / "vocab.txt"
-    write_vocabulary(path, [*VOCABULARY, piece])
-    with pytest.raises(ModelError) as caught:
+def test_google_vocabulary_with_capital_letters_needs_argument_cased(
+    piece: str, tmp_path: Path
+) -> None:
+    path = write_vocabulary(tmp_path, [*VOCABULARY, piece])
+    with pytest.raises(CasedUnknownError) as caught:
         read_google_vocabulary(path)
     assert str(caught.value) == (
-        f"{path} holds pieces with capitals ({piece!r}), so the model seems to be cased, but "
-        "nothing in its directory says so: give --cased, or --uncased"
+        f"{path} has pieces with capital letters ({piece!r}), so the model seems to be cased, but "
+        "nothing in its directory says so"
     )
 
 
 @pytest.mark.parametrize("piece", ["[unused1]", "[MASK]", "[NEW]", "ß", "ı", "東", "[", "]", "[]"])
-def test_pieces_without_capitals(piece: str, tmp_path: Path) -> None:
-    write_vocabulary(tmp_path / "vocab.txt", [*VOCABULARY, piece])
-    read_google_vocabulary(tmp_path / "vocab.txt")
+def test_special_tokens_and_caseless_letters_are_not_capitals(piece: str, tmp_path: Path) -> None:
+    path = write_vocabulary(tmp_path, [*VOCABULARY, piece])
+    assert read_google_vocabulary(path).do_lower_case
 
 
-def test_a_real_vocabulary_is_not_taken_for_cased(tmp_path: Path) -> None:
-    write_vocabulary(tmp_path / "vocab.txt", minilm_vocabulary())
-    assert read_google_vocabulary(tmp_path / "vocab.txt").do_lower_case
+def test_vocabulary_of_default_model_is_not_taken_for_cased(tmp_path: Path) -> None:
+    path = write_vocabulary(tmp_path, minilm_vocabulary())
+    assert read_google_vocabulary(path).do_lower_case
 
 
-def test_hugging_face_says_it_itself(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
-    start(tiny)
+def test_hugging_face_vocabulary_is_read_without_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_vocabulary(tmp_path, VOCABULARY)
+    read_vocabulary(tmp_path)
     assert not logged(caplog)

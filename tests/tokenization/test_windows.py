@@ -1,4 +1,4 @@
-"""Which windows cover a sentence, and which of them a word's vectors are from."""
+"""Windows of long sentences, and the part that is kept of each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bert_tokemb.tokenization.windows import Window, windows_of
+from support.texts import EXAMPLES
 
 
 def units_of(counts: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """Yield what may not be cut apart: words, or the pieces of a word that is too long."""
+    """Yield the ranges that no window may split: words, or pieces of words that are too long."""
     done = 0
     for count in counts:
         if count <= limit:
@@ -25,52 +26,54 @@ def units_of(counts: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def context(unit: tuple[int, int], window: Window, end: int) -> float:
-    """As the rule says it."""
+    """Return the length of the shorter context of a unit, -1 if it is not in the window."""
     if not window.start <= unit[0] <= unit[1] <= window.end:
         return -1
     before = inf if window.start == 0 else unit[0] - window.start
-    behind = inf if window.end == end else window.end - unit[1]
-    return min(before, behind)
+    after = inf if window.end == end else window.end - unit[1]
+    return min(before, after)
 
 
 counts_of_words = st.lists(st.integers(0, 12) | st.just(1), min_size=1, max_size=60)
 
 
-@settings(max_examples=500, deadline=None)
-@given(counts_of_words, st.integers(1, 25))
-@example([1] * 5 + [3, 8], 5)
-def test_every_word_has_the_best_window(counts: list[int], limit: int) -> None:
-    windows, end = windows_of(counts, limit), sum(counts)
-    assert all(window.end - window.start <= limit for window in windows)
-    for unit in units_of(counts, limit):
-        if unit[0] < unit[1]:
-            # The first of the best.
-            best = max(windows, key=lambda window: context(unit, window, end))
-            assert context(unit, best, end) >= 0
-            assert best.kept_start <= unit[0]
-            assert unit[1] <= best.kept_end
-    assert [windows[0].kept_start, windows[-1].kept_end] == [0, end]
-    assert all(a.kept_end == b.kept_start for a, b in pairwise(windows))
-    assert all(a.start < b.start <= a.end < b.end for a, b in pairwise(windows))
+@EXAMPLES
+def test_words_are_taken_from_the_window_with_most_context(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(counts_of_words, st.integers(1, 25))
+    @example([1] * 5 + [3, 8], 5)
+    def check(counts: list[int], limit: int) -> None:
+        windows, end = windows_of(counts, limit), sum(counts)
+        assert all(window.end - window.start <= limit for window in windows)
+        for unit in units_of(counts, limit):
+            if unit[0] < unit[1]:
+                best = max(windows, key=lambda window: context(unit, window, end))  # the first
+                assert context(unit, best, end) >= 0
+                assert best.kept_start <= unit[0]
+                assert unit[1] <= best.kept_end
+        assert [windows[0].kept_start, windows[-1].kept_end] == [0, end]
+        assert all(a.kept_end == b.kept_start for a, b in pairwise(windows))
+        assert all(a.start < b.start <= a.end < b.end for a, b in pairwise(windows))
+
+    check()
 
 
 @pytest.mark.parametrize("limit", [10, 64, 510])
-def test_much_of_the_context_is_kept(limit: int) -> None:
-    """No word has less than about a quarter of a window on either side."""
+def test_context_is_at_least_a_quarter_of_a_window(limit: int) -> None:
     n = 10 * limit + 7
     windows = windows_of([1] * n, limit)
-    poorest = min(
+    shortest = min(
         max(context((i, i + 1), window, n) for window in windows[max(0, i // limit - 1) :])
         for i in range(n)
     )
-    assert poorest >= limit // 4 - 1
-    # Twice the work, about.
+    assert shortest >= limit // 4 - 1
+    # That costs about twice the computation.
     assert sum(window.end - window.start for window in windows) < 2.1 * n
 
 
-def test_the_last_window_is_as_large_as_the_others() -> None:
+def test_last_window_is_as_long_as_the_others() -> None:
     assert windows_of([1] * 11, 10) == [Window(0, 10, 0, 6), Window(1, 11, 6, 11)]
 
 
-def test_what_fits_is_one_window() -> None:
+def test_sentence_within_the_limit_is_one_window() -> None:
     assert windows_of([2, 0, 3], 5) == [Window(0, 5, 0, 5)]

@@ -1,1 +1,1 @@
-"""From words to word pieces: basic tokenizer, WordPiece, vocabularies, alignment, windows."""
+"""From words to pieces: basic tokenizer, WordPiece, vocabularies, alignment, windows."""

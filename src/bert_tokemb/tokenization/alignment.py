@@ -1,13 +1,13 @@
-"""Which pieces belong to which word.
+"""Alignment: which pieces belong to which word.
 
-A server gives the pieces of a sentence, not of its words. The basic tokens of every word are
-known beforehand (:mod:`bert_tokemb.tokenization.basic`), and each of them gives either one
-``[UNK]`` or pieces that spell it, the second and later ones marked with ``##``: so the pieces
-can be dealt out to the words without guessing, :func:`align`. Only where the server's idea of
-a character differs from ours does that fail, and :func:`align_closely` does what is nearest.
+A server returns the pieces of a sentence, not of its words. The basic tokens of each word are known
+(:mod:`bert_tokemb.tokenization.basic`), and each of them yields either one ``[UNK]`` or pieces that
+spell it, all but the first marked with ``##``. That determines the alignment: see :func:`align`. It
+fails only if the server's Unicode version treats a character differently; :func:`align_closely`
+then finds an approximation.
 
-Both return how many pieces each word has. Pieces are dealt out in order and none is left over,
-so the counts say everything: word ``j`` starts where word ``j - 1`` ends.
+Both return the number of pieces of each word. That is all there is to know, because pieces are
+assigned in order and none is left over: word ``j`` starts where word ``j - 1`` ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Words = Sequence[Sequence[str]]
 
 
 def align(words: Words, pieces: Sequence[str]) -> list[int] | None:
-    """Count each word's pieces, or return None where tokens and pieces do not fit.
+    """Return the number of pieces of each word, or None if the pieces do not spell the words.
 
     >>> align([["hello"], ["hank"], [], ["i", "'", "m"]], ["hello", "han", "##k", "i", "'", "m"])
     [1, 2, 0, 3]
@@ -45,7 +45,7 @@ def align(words: Words, pieces: Sequence[str]) -> list[int] | None:
         and all(s in (token, UNKNOWN) for s, token in zip(spelled, tokens, strict=True))
     ):
         return None
-    # Each token owns the pieces from its first up to the next token's first.
+    # A token owns the pieces from its first one up to the first one of the next token.
     firsts = [i for i, piece in enumerate(pieces) if not piece.startswith("##")]
     firsts.append(len(pieces))
     counts, done = [], 0
@@ -57,7 +57,7 @@ def align(words: Words, pieces: Sequence[str]) -> list[int] | None:
 
 
 def spell(pieces: Sequence[str]) -> list[str]:
-    """Join the pieces of each token: what ``pieces`` say the tokens were.
+    """Join pieces into the basic tokens that they spell.
 
     >>> spell(["han", "##k", "!"])
     ['hank', '!']
@@ -66,7 +66,7 @@ def spell(pieces: Sequence[str]) -> list[str]:
 
 
 def unknown_words(pieces: Sequence[str], counts: Sequence[int]) -> list[bool]:
-    """Tell for each word whether one of its pieces is ``[UNK]``.
+    """Return for each word whether one of its pieces is ``[UNK]``.
 
     >>> unknown_words(["hello", "[UNK]"], [1, 0, 1])
     [False, False, True]
@@ -81,11 +81,12 @@ def unknown_words(pieces: Sequence[str], counts: Sequence[int]) -> list[bool]:
 
 
 def align_closely(words: Words, pieces: Sequence[str]) -> list[int]:
-    """Count each word's pieces so that as few characters as possible disagree.
+    """Return the number of pieces of each word in the alignment with the fewest edits.
 
-    For pieces that do not spell the words: a server whose Unicode table is older deletes
-    characters, splits or folds others differently. ``[UNK]`` may stand for any one token.
-    Total: every piece goes to some word, unless there are no words at all.
+    For pieces that do not spell the words, because a server with an older Unicode version deletes
+    some characters and splits or normalizes others differently. An edit inserts or deletes one
+    character; ``[UNK]`` matches any one token. Every piece is assigned to some word, unless there
+    are no words.
 
     >>> align_closely([["ab"], ["☃"], ["cd"]], ["a", "##b", "cd"])
     [2, 0, 1]
@@ -94,8 +95,10 @@ def align_closely(words: Words, pieces: Sequence[str]) -> list[int]:
         return []
     ours = [_Token(token, j) for j, word in enumerate(words) for token in word]
     groups = list(_groups(pieces))
-    front = _common(ours, groups)
-    back = _common(ours[front:][::-1], groups[front:][::-1])
+    # The search takes quadratic time, so it is limited to what lies between the first and the last
+    # difference.
+    front = _count_equal(ours, groups)
+    back = _count_equal(ours[front:][::-1], groups[front:][::-1])
     counts = [0] * len(words)
     for token, group in zip(ours[:front], groups[:front], strict=True):
         counts[token.word] += len(group)
@@ -111,12 +114,14 @@ def align_closely(words: Words, pieces: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """A basic token, and the index of its word."""
+
     text: str
     word: int
 
 
 def _groups(pieces: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the pieces of one token after another."""
+    """Yield the pieces of each of the server's tokens."""
     group: list[str] = []
     for piece in pieces:
         if group and not piece.startswith("##"):
@@ -127,8 +132,8 @@ def _groups(pieces: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _common(ours: Sequence[_Token], groups: Sequence[list[str]]) -> int:
-    """Count the leading tokens that their pieces spell."""
+def _count_equal(ours: Sequence[_Token], groups: Sequence[list[str]]) -> int:
+    """Return the number of leading tokens that are spelled by their pieces."""
     n = 0
     for token, group in zip(ours, groups, strict=False):
         if spell(group) != [token.text]:
@@ -138,7 +143,11 @@ def _common(ours: Sequence[_Token], groups: Sequence[list[str]]) -> int:
 
 
 def _nearest_words(ours: Sequence[_Token], pieces: Sequence[str], word: int) -> Iterator[int]:
-    """Yield the word of each piece; ``word`` is where a piece goes that matches nothing."""
+    """Yield the word of each piece.
+
+    A piece that matches nothing is assigned to the same word as the piece before it, the first one
+    to ``word``.
+    """
     theirs = [(char, i) for i, piece in enumerate(pieces) for char in _characters(piece)]
     matched: dict[int, int] = {}
     for a, b in _least_edits(ours, [char for char, _ in theirs]):
@@ -155,18 +164,18 @@ def _characters(piece: str) -> Sequence[str]:
 
 
 def _least_edits(ours: Sequence[_Token], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Pair characters at the least number of insertions and deletions.
+    """Match the characters of our tokens with theirs by the fewest insertions and deletions.
 
-    Dynamic programming over the characters of our tokens against theirs, where one ``[UNK]``
-    of theirs may stand for one whole token of ours at no cost. Returns ``(token, their
-    character)`` pairs in order.
+    One ``[UNK]`` of theirs matches one whole token of ours at no cost. Returns pairs of indices
+    ``(our token, their character)`` in order.
     """
-    # costs[i][j]: the least number of edits after i characters of ours and j of theirs.
+    # costs[i][j] is the number of edits between the first i characters of ours and j of theirs.
     flat = [(char, k) for k, token in enumerate(ours) for char in token.text]
     starts, i = {}, 0
     for token in ours:
         starts[i + len(token.text)] = i
         i += len(token.text)
+    # Compact arrays, because the table can be large.
     costs = [array("i", range(len(theirs) + 1))]
     for i, (char, _) in enumerate(flat, 1):
         above, row = costs[-1], array("i", [i])
@@ -188,6 +197,7 @@ def _walk_back(
     theirs: Sequence[str],
     starts: dict[int, int],
 ) -> list[tuple[int, int]]:
+    """Return the pairs of an optimal path through the table of costs."""
     pairs = []
     i, j = len(flat), len(theirs)
     while i and j:
@@ -207,18 +217,18 @@ def _walk_back(
 
 
 def first_rows(counts: IntArray, words: Sequence[int], t: int) -> IntArray:
-    """Return where each word's pieces begin among the ``b * t`` rows of a batch's vectors.
+    """Return the row of each word's first piece among the ``b * t`` vectors of a padded batch.
 
     Args:
-        counts: ``(w,)``, the pieces of each word of all sentences.
-        words: ``(b,)``, the words of each sentence.
-        t: The rows of each sentence: ``[CLS]``, its pieces, ``[SEP]``, and padding.
+        counts: ``(w,)``, the number of pieces of each word of all sentences.
+        words: ``(b,)``, the number of words of each sentence.
+        t: Rows of each sentence: ``[CLS]``, its pieces, ``[SEP]`` and padding.
 
     >>> first_rows(np.array([1, 2, 0, 3]), [2, 2], 7).tolist()
     [1, 2, 8, 8]
     """
     before: IntArray = np.cumsum(counts) - counts
-    # A sentence's first piece is in the row behind [CLS], whatever was before.
+    # The first piece of a sentence is in the row after its [CLS].
     first = np.cumsum(words) - words
     starts = np.append(before, counts.sum())[first]
     before += np.repeat(np.arange(len(words)) * t + 1 - starts, words)

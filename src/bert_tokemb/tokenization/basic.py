@@ -1,38 +1,45 @@
-"""What BERT's basic tokenizer makes of a word.
+"""BERT's basic tokenizer: the first of two steps from a word to its pieces.
 
-WordPiece works on *basic tokens*: the text cleaned, lower-cased and stripped of accents for an
-uncased model, and split at white space, at punctuation and around every CJK ideograph. None of
-this needs the vocabulary, so a client can know what a server's pieces must spell.
+It cleans the text, lower-cases it and strips accents for an uncased model, and splits it at white
+space, at punctuation and around every CJK ideograph. WordPiece then splits these *basic tokens*
+into pieces. The first step does not need the vocabulary, so the client of a server knows what the
+server's pieces must spell.
 
-The authority is the original ``tokenization.py`` (google-research/bert, 2018), which
-bert-as-service 1.10 ships unchanged; the ``tokenizers`` library differs from it in places. What
-a character *is* (punctuation, a combining mark, unassigned) is a matter of the Unicode table of
-the Python that runs: a server on Python 3.7 knows Unicode 11, and deletes what came later.
+The authority is the original ``tokenization.py`` (google-research/bert, 2018), which is part of
+bert-as-service 1.10; the ``tokenizers`` library differs from it in places. Whether a character is
+punctuation, a combining mark or unassigned depends on the Unicode version of the running Python: a
+server on Python 3.7 has Unicode 11, and deletes characters that were added later.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from string import punctuation
+from typing import Any, TypeVar, cast
 
-__all__ = ["UNKNOWN", "basic_tokens"]
+__all__ = ["CLS", "SEP", "UNKNOWN", "basic_tokens", "cache_short_words"]
 
+CLS = "[CLS]"
+"""The special token before the pieces of a sentence."""
+SEP = "[SEP]"
+"""The special token after them."""
 UNKNOWN = "[UNK]"
-"""The piece that stands for a basic token the vocabulary cannot spell."""
+"""The piece that replaces a basic token that the vocabulary cannot spell."""
 
-# Words repeat (Zipf), so remembering what was made of them makes splitting nearly free. Long
-# ones repeat rarely and would make the memory's size depend on the text.
-_REMEMBERED_WORDS = 1 << 16
-_LONGEST_REMEMBERED = 64
+_F = TypeVar("_F", bound=Callable[..., Any])
 
-# Every ASCII character that is no letter or digit is punctuation to BERT, also `$`, `^`, ...,
-# which Unicode calls symbols.
-_ASCII_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-_ASCII_TOKENS = re.compile(r"[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~]+")
+_CACHED_WORDS = 1 << 16
+_SHORT_WORD = 64  # characters
 
-# The blocks that BERT spaces out, first and last code point. They are what the original lists:
-# extensions F and later beyond U+2CEAF, and kana, are not among them.
+# BERT treats all ASCII symbols as punctuation, also `$`, `^` and others that Unicode does not.
+_ASCII_PUNCTUATION = frozenset(punctuation)
+_ASCII_TOKEN = re.compile(f"[{re.escape(punctuation)}]|[^{re.escape(punctuation)}]+")
+
+# First and last code points of the blocks that the original separates. Extensions from F on that
+# lie after U+2CEAF, and kana, are not among them.
 _IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -45,13 +52,32 @@ _IDEOGRAPHS = (
 )
 
 
+def cache_short_words(function: _F) -> _F:
+    """Cache the results of a function of a word, except for long words.
+
+    A text repeats most of its words, but rarely the long ones, and caching these would make the
+    size of the cache depend on the text.
+    """
+    cached = lru_cache(maxsize=_CACHED_WORDS)(function)
+
+    @wraps(function)
+    def call(word: str, *args: Any, **kwargs: Any) -> Any:
+        return (cached if len(word) <= _SHORT_WORD else function)(word, *args, **kwargs)
+
+    return cast(_F, call)
+
+
+@cache_short_words
 def basic_tokens(
     word: str, do_lower_case: bool, strip_accents: bool | None = None
 ) -> tuple[str, ...]:
-    """Split a word into BERT's basic tokens; empty when BERT deletes all its characters.
+    """Split a word into BERT's basic tokens; none if BERT deletes all of its characters.
 
-    Accents are stripped together with capitals, as in the original, unless ``strip_accents``
-    says otherwise; some uncased models of Hugging Face's keep them.
+    Args:
+        word: A word, or several separated by spaces.
+        do_lower_case: Whether to lower-case it.
+        strip_accents: Whether to strip accents; by default if it is lower-cased, as in the
+            original. Some uncased models on Hugging Face keep accents.
 
     >>> basic_tokens("Don't", do_lower_case=True)
     ('don', "'", 't')
@@ -64,29 +90,21 @@ def basic_tokens(
     >>> basic_tokens("\\u200b", do_lower_case=True)
     ()
     """
-    strip = do_lower_case if strip_accents is None else strip_accents
-    if len(word) > _LONGEST_REMEMBERED:
-        return _split(word, do_lower_case, strip)
-    return _split_and_remember(word, do_lower_case, strip)
-
-
-def _split(word: str, do_lower_case: bool, strip_accents: bool) -> tuple[str, ...]:
+    if strip_accents is None:
+        strip_accents = do_lower_case
     if word.isascii() and word.isprintable() and " " not in word:
-        return tuple(_ASCII_TOKENS.findall(word.lower() if do_lower_case else word))
+        return tuple(_ASCII_TOKEN.findall(word.lower() if do_lower_case else word))
     tokens: list[str] = []
     for part in _clean(word).split():
-        # Lower-casing looks at a letter's neighbours (final sigma), so it comes before the
-        # split at punctuation, as in the original.
-        tokens += _split_at_punctuation(_fold(part, do_lower_case, strip_accents))
-    # Stripping marks may have left an empty token, decomposition a space.
+        # Lower-casing a final sigma depends on the next letter, so it comes before the split at
+        # punctuation, as in the original.
+        tokens += _split_at_punctuation(_normalize(part, do_lower_case, strip_accents))
+    # Stripping may have left an empty token, and decomposition a space.
     return tuple(" ".join(tokens).split())
 
 
-_split_and_remember = lru_cache(maxsize=_REMEMBERED_WORDS)(_split)
-
-
 def _clean(text: str) -> str:
-    """Delete what BERT deletes, and put spaces around ideographs."""
+    """Drop the characters that BERT deletes, and put spaces around ideographs."""
     kept: list[str] = []
     for char in text:
         if char in "\t\n\r":
@@ -104,8 +122,8 @@ def _is_ideograph(code: int) -> bool:
     return code >= 0x3400 and any(first <= code <= last for first, last in _IDEOGRAPHS)
 
 
-def _fold(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-    """Lower-case and strip non-spacing marks, as an uncased model wants it."""
+def _normalize(text: str, do_lower_case: bool, strip_accents: bool) -> str:
+    """Lower-case the text and strip non-spacing marks."""
     text = text.lower() if do_lower_case else text
     if not strip_accents:
         return text
@@ -113,12 +131,12 @@ def _fold(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def _decompose(text: str) -> str:
-    """Return the canonical decomposition (NFD), in a time that grows with the length only.
+    """Return the canonical decomposition (NFD) in linear time.
 
-    That of :mod:`unicodedata` grows with the square of a row of combining marks. A row is put
-    into order by their classes (The Unicode Standard, D109).
+    The time of :func:`unicodedata.normalize` grows with the square of the number of consecutive
+    combining marks. Here they are sorted by their class (The Unicode Standard, D109).
     """
-    if len(text) <= _LONGEST_REMEMBERED:
+    if len(text) <= _SHORT_WORD:
         return unicodedata.normalize("NFD", text)
     ordered: list[str] = []
     marks: list[str] = []
@@ -134,6 +152,7 @@ def _decompose(text: str) -> str:
 
 
 def _split_at_punctuation(text: str) -> list[str]:
+    """Return the tokens, and possibly empty strings."""
     tokens: list[str] = []
     start = 0
     for i, char in enumerate(text):
@@ -141,7 +160,7 @@ def _split_at_punctuation(text: str) -> list[str]:
             tokens += (text[start:i], char)
             start = i + 1
     tokens.append(text[start:])
-    return tokens  # empty ones too: the caller drops them
+    return tokens
 
 
 def _is_punctuation(char: str) -> bool:

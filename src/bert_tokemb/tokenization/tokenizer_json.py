@@ -1,7 +1,7 @@
-"""What a ``tokenizer.json`` says, as the ``tokenizers`` library writes it for a BERT.
+"""Reading the ``tokenizer.json`` of a BERT model, a file of the ``tokenizers`` library.
 
-Only what BERT's own tokenizer does is accepted, since ours does that and nothing else. Its settings
-for truncation and padding are those of some other program, and not read.
+Only tokenizers equal to BERT's own are accepted, since that is the one implemented here. Settings
+for truncation and padding are ignored: they are meant for other programs.
 """
 
 from __future__ import annotations
@@ -11,48 +11,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, translate
 from ..jsonfile import flag, read_json
 from .basic import UNKNOWN
 
-__all__ = ["LONGEST_TOKEN", "TokenizerFile", "read_tokenizer"]
+__all__ = ["MAX_TOKEN_LENGTH", "TokenizerFile", "read_tokenizer"]
 
-LONGEST_TOKEN = 100
-"""Characters; a longer token is unknown. So has the tokenizer that bert-as-service ships."""
+MAX_TOKEN_LENGTH = 100
+"""Characters; a longer basic token is unknown, as in the tokenizer of bert-as-service."""
 
-# Each with the value that goes without saying, which is the one that is supported.
-_OF_MODEL = {
+# The supported values, which are also the defaults.
+_MODEL = {
     "type": "WordPiece",
     "unk_token": UNKNOWN,
     "continuing_subword_prefix": "##",
-    "max_input_chars_per_word": LONGEST_TOKEN,
+    "max_input_chars_per_word": MAX_TOKEN_LENGTH,
 }
-_OF_NORMALIZER = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+_NORMALIZER = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+_PRE_TOKENIZER = {"type": "BertPreTokenizer"}
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFile:
-    """The vocabulary, and how words are folded."""
+    """The vocabulary and the normalization of a ``tokenizer.json``."""
 
     ids: Mapping[str, int]
+    """By piece."""
     do_lower_case: bool
     strip_accents: bool | None
-    """None where it is done together with lower-casing."""
+    """None means: if words are lower-cased."""
 
 
 def read_tokenizer(path: Path) -> TokenizerFile:
     """Read a ``tokenizer.json``.
 
     Raises:
-        ModelError: it cannot be read, is damaged, or does not do what BERT's tokenizer does.
+        ModelError: if it cannot be read, is damaged, or differs from BERT's tokenizer.
     """
-    found = read_json(path)
-    model, normalizer, splitter = (
-        _part(path, found, name) for name in ("model", "normalizer", "pre_tokenizer")
-    )
-    _expect(path, "model", model, _OF_MODEL)
-    _expect(path, "normalizer", normalizer, _OF_NORMALIZER)
-    _expect(path, "pre_tokenizer", splitter, {"type": "BertPreTokenizer"})
+    content = read_json(path)
+    model = _part(path, content, "model", _MODEL)
+    normalizer = _part(path, content, "normalizer", _NORMALIZER)
+    _part(path, content, "pre_tokenizer", _PRE_TOKENIZER)
     return TokenizerFile(
         ids=_ids(path, model),
         do_lower_case=flag(path, normalizer, "lowercase") is not False,
@@ -60,28 +59,26 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     )
 
 
-def _part(path: Path, found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = found.get(name)
+def _part(
+    path: Path, content: Mapping[str, Any], name: str, supported: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    part = content.get(name)
     if not isinstance(part, dict):
-        raise ModelError(f"{path} is not a BERT's: its {name} is {part!r:.40}")
-    return part
-
-
-def _expect(path: Path, what: str, found: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if (there := found.get(name, value)) != value:
+        raise ModelError(f"{path} is not the tokenizer of a BERT model: its {name} is {part!r:.40}")
+    for key, value in supported.items():
+        if (found := part.get(key, value)) != value:
             raise ModelError(
-                f"{path} has a {what} with {name} {there!r:.40}: only {value!r} is supported, as "
-                "in BERT's own tokenizer"
+                f"{path} is not supported: the {key} of its {name} is {found!r:.40}, but must be "
+                f"{value!r} as in BERT's own tokenizer"
             )
+    return part
 
 
 def _ids(path: Path, model: Mapping[str, Any]) -> Mapping[str, int]:
     ids = model.get("vocab")
     if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
-        raise ModelError(f"{path} is damaged: its model has no vocabulary")
-    try:
-        "".join(ids).encode()
-    except UnicodeEncodeError as error:
-        raise ModelError(f"{path} is damaged: a piece is no text ({error.reason})") from error
+        raise ModelError(f"{path} is damaged: its model has no valid vocabulary")
+    damaged = f"{path} is damaged: a piece is not valid text"
+    with translate(ModelError, f"read {path}", damage=(UnicodeEncodeError,), damaged=damaged):
+        "".join(ids).encode()  # JSON allows lone surrogates
     return ids

@@ -1,4 +1,4 @@
-"""The pieces that a model knows, and how its words are folded before they are looked up."""
+"""The vocabulary of a model, and how words are normalized before they are looked up."""
 
 from __future__ import annotations
 
@@ -8,47 +8,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import CasedUnknownError, ModelError, translate
 from ..jsonfile import flag, read_json
-from .basic import UNKNOWN
+from .basic import CLS, SEP, UNKNOWN
 from .tokenizer_json import read_tokenizer
 
 __all__ = ["Vocabulary", "read_google_vocabulary", "read_vocabulary"]
 
 _log = logging.getLogger(__name__)
 
-_SPECIAL = ("[CLS]", "[SEP]", UNKNOWN)
-"""Those that every sentence may need."""
-
-_SETTINGS = ("tokenizer_config.json", "tokenizer.json")
-
-# The last two name no vocabulary: what they stand for is in tokenizer.json.
+# The last two do not name a kind of vocabulary: tokenizer.json does.
 _TOKENIZERS = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Pieces with their ids, and what is done to a word before."""
+    """The pieces of a model, and the normalization of words."""
 
     ids: Mapping[str, int]
+    """By piece."""
     do_lower_case: bool
     strip_accents: bool
 
 
 def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
-    """Read a Hugging Face directory's ``vocab.txt``, or else its ``tokenizer.json``.
+    """Read the ``vocab.txt`` of a Hugging Face directory, or else its ``tokenizer.json``.
 
     Args:
-        directory: Holds one of them, and perhaps ``tokenizer_config.json``, which tells
-            ``do_lower_case`` and ``strip_accents``.
-        cased: What the user says, which counts more than any file.
+        directory: Contains one of them and possibly ``tokenizer_config.json``. For
+            ``do_lower_case`` and ``strip_accents``, the latter has precedence over
+            ``tokenizer.json``.
+        cased: Whether the model is cased; overrides the files.
 
     Raises:
-        ModelError: there is none, it is damaged, or its tokenizer is not BERT's.
+        ModelError: if there is no vocabulary, if a file is damaged, or if the tokenizer is not
+            BERT's.
     """
-    settings_path, tokenizer_path = (directory / name for name in _SETTINGS)
+    settings_path = directory / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.exists() else {}
     _refuse_other_tokenizers(settings_path, settings)
+    tokenizer_path = directory / "tokenizer.json"
     tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path.exists() else None
     if (path := directory / "vocab.txt").exists():
         ids = _read_lines(path)
@@ -59,10 +58,9 @@ def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
             f"{directory} has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) "
             "are supported"
         )
-    _check_specials(path, ids)
+    _require_special_tokens(path, ids)
     lower = flag(settings_path, settings, "do_lower_case")
     strip = flag(settings_path, settings, "strip_accents", nullable=True)
-    # What the one file leaves open, the other may tell.
     if lower is None:
         lower = tokenizer.do_lower_case if tokenizer else True
     if strip is None and tokenizer:
@@ -73,59 +71,62 @@ def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
 
 
 def read_google_vocabulary(path: Path, cased: bool | None = None) -> Vocabulary:
-    """Read the ``vocab.txt`` of a model as Google released it.
+    """Read the ``vocab.txt`` of a model in the layout of Google's releases.
 
-    Nothing there says whether the model is cased. Unless the user does, it is taken for
-    lower-cased, as ``bert-serving-start`` takes it, where no piece says otherwise.
+    These do not record whether the model is cased. Like ``bert-serving-start``, this function
+    assumes that it is not, unless its pieces contain capital letters.
+
+    Args:
+        path: The file.
+        cased: Whether the model is cased, if known.
 
     Raises:
-        ModelError: it cannot be read, is damaged, or may be cased and nobody says so.
+        CasedUnknownError: if ``cased`` is None and a piece contains a capital letter.
+        ModelError: if the file cannot be read or is damaged.
     """
     ids = _read_lines(path)
-    _check_specials(path, ids)
-    capital = next((piece for piece in ids if _has_capital(piece)), None)
-    if cased is None and capital is not None:
-        raise ModelError(
-            f"{path} holds pieces with capitals ({capital!r}), so the model seems to be cased, "
-            "but nothing in its directory says so: give --cased, or --uncased"
-        )
+    _require_special_tokens(path, ids)
     if cased is None:
+        capital = next((piece for piece in ids if _has_capital(piece)), None)
+        if capital is not None:
+            raise CasedUnknownError(
+                f"{path} has pieces with capital letters ({capital!r}), so the model seems to be "
+                "cased, but nothing in its directory says so"
+            )
         _log.warning(
-            "%s does not tell whether the model is cased; words are lower-cased (--cased "
-            "would keep them)",
+            "%s does not say whether the model is cased; lower-casing words on the assumption that "
+            "it is not (set 'cased' if it is)",
             path.parent,
         )
     return Vocabulary(ids, not cased, not cased)
 
 
 def _has_capital(piece: str) -> bool:
-    # Special pieces are written in capitals, between brackets.
-    return not (piece.startswith("[") and piece.endswith("]")) and piece != piece.lower()
+    is_special = piece.startswith("[") and piece.endswith("]")
+    return not is_special and piece != piece.lower()
 
 
 def _read_lines(path: Path) -> Mapping[str, int]:
-    try:
+    damaged = f"{path} is damaged"
+    with translate(ModelError, f"read {path}", damage=(UnicodeDecodeError,), damaged=damaged):
         text = path.read_text("utf-8")
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is damaged: it is not UTF-8 ({error.reason})") from error
-    # A line's number is the piece's id. Of two alike the later counts, as in the original.
+    # The id of a piece is its line number. The last of equal lines wins, as in the original.
     return {line.strip(): number for number, line in enumerate(text.rstrip().split("\n"))}
 
 
 def _refuse_other_tokenizers(path: Path, settings: Mapping[str, Any]) -> None:
-    kind = settings.get("tokenizer_class") or "BertTokenizer"
-    if kind not in _TOKENIZERS:
-        raise ModelError(f"{path} names a {kind}: only WordPiece models (BERT) are supported")
+    name = settings.get("tokenizer_class") or "BertTokenizer"
+    if name not in _TOKENIZERS:
+        raise ModelError(f"{path} names a {name}, but only WordPiece models (BERT) are supported")
     if flag(path, settings, "tokenize_chinese_chars") is False:
         raise ModelError(
-            f"{path} says tokenize_chinese_chars: false, but only tokenizers that part ideographs "
-            "are supported"
+            f"{path} has tokenize_chinese_chars false, but only tokenizers that separate CJK "
+            "ideographs are supported"
         )
 
 
-def _check_specials(path: Path, pieces: Iterable[str]) -> None:
-    missing = [piece for piece in _SPECIAL if piece not in pieces]
-    if missing:
-        raise ModelError(f"{path} is no vocabulary of a BERT: it has no {', '.join(missing)}")
+def _require_special_tokens(path: Path, pieces: Iterable[str]) -> None:
+    if missing := [token for token in (CLS, SEP, UNKNOWN) if token not in pieces]:
+        raise ModelError(
+            f"{path} is not the vocabulary of a BERT model: it lacks {', '.join(missing)}"
+        )

@@ -1,8 +1,8 @@
-"""Sentences that are too long for the model, in overlapping windows.
+"""Windows: overlapping parts of a sentence that is too long for the model.
 
-A window is a run of whole words that the model takes at once. Every word takes its vectors from
-the window in which it has the most context on its poorer side. All is counted in pieces, so that
-only the number of each word's pieces need be known.
+A window consists of whole words. The vectors of each word are taken from the window in which its
+shorter context, before or after it, is longest. All lengths are in pieces, so only the number of
+pieces of each word is needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Window", "windows_of"]
 
 
 class Window(NamedTuple):
-    """The pieces ``start`` to ``end - 1`` of a sentence, computed together.
+    """The pieces ``start`` to ``end - 1`` of a sentence.
 
-    The vectors of ``kept_start`` to ``kept_end - 1`` are taken from it. Those of all windows
-    follow one another, so that every piece has one vector.
+    The vectors of ``kept_start`` to ``kept_end - 1`` are taken from this window. The kept ranges of
+    all windows adjoin, so that each piece has one vector.
     """
 
     start: int
@@ -30,18 +30,17 @@ class Window(NamedTuple):
 
 
 def windows_of(counts: Sequence[int], limit: int) -> list[Window]:
-    """Cover a sentence with windows, each of which begins about half a window after the last.
+    """Cover a sentence with windows, each of which starts about half a window after the previous.
 
     Args:
-        counts: The pieces of each word. A word of more than ``limit`` pieces is cut apart, and
-            no other.
-        limit: The most pieces of a window, special ones not counted.
+        counts: The number of pieces of each word. Words of more than ``limit`` pieces are split.
+        limit: The most pieces in a window, special tokens excluded.
 
     >>> for window in windows_of([1, 1, 1, 2, 1, 1, 1], 4):
-    ...     print(window.start, window.end, "of which", window.kept_start, window.kept_end)
-    0 3 of which 0 3
-    2 6 of which 3 6
-    5 8 of which 6 8
+    ...     print(window)
+    Window(start=0, end=3, kept_start=0, kept_end=3)
+    Window(start=2, end=6, kept_start=3, kept_end=6)
+    Window(start=5, end=8, kept_start=6, kept_end=8)
     """
     edges = _edges(counts, limit)
     spans = list(_spans(edges, limit))
@@ -51,7 +50,7 @@ def windows_of(counts: Sequence[int], limit: int) -> list[Window]:
 
 
 def _edges(counts: Sequence[int], limit: int) -> list[int]:
-    """Return the places where the pieces may be cut, both ends included."""
+    """Return the positions between pieces at which a window may start or end."""
     sizes: list[int] = []
     for count in counts:
         sizes += [count] if count <= limit else [1] * count
@@ -59,26 +58,23 @@ def _edges(counts: Sequence[int], limit: int) -> list[int]:
 
 
 def _spans(edges: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """Yield the first piece of each window, and the one behind its last.
-
-    Both grow from each window to the next.
-    """
+    """Yield the start and the end of each window; both increase from window to window."""
     start, last = 0, len(edges) - 1
     while (end := bisect_right(edges, edges[start] + limit) - 1) < last:
         yield edges[start], edges[end]
-        # Sooner or later than the half where a long word follows: as late as leaves no gap, as
-        # early as lets the next window go further.
+        # Usually the next window starts at half of this one. If a long word follows, it starts
+        # late enough to contain that word, but not after the end of this window.
         half = edges[start] + max(1, limit // 2)
         start = min(bisect_left(edges, max(half, edges[end + 1] - limit)), end)
-    # The last one begins as early as it may: context costs nothing there.
+    # The last window starts as early as possible, for more context.
     yield edges[bisect_left(edges, edges[-1] - limit)], edges[-1]
 
 
 def _border(edges: Sequence[int], span: tuple[int, int], following: tuple[int, int]) -> int:
-    """Return the first piece that is better off in the following window.
+    """Return the first piece that has more context in the following window.
 
-    From window to window the context before a word only shrinks, and that behind it only grows:
-    if the next is no better, no later one is.
+    From window to window the context before a word shrinks, and the context after it grows. So if
+    the following window is not better, no later one is.
     """
     unit = bisect_left(edges, following[0])
     while _context(edges, unit, following) <= _context(edges, unit, span):
@@ -87,7 +83,7 @@ def _border(edges: Sequence[int], span: tuple[int, int], following: tuple[int, i
 
 
 def _context(edges: Sequence[int], unit: int, span: tuple[int, int]) -> float:
-    """Count the pieces on the poorer side; negative for what is not in the window."""
+    """Return the length of the shorter context of a word; negative if it is not in the window."""
     before = edges[unit] - span[0] if span[0] else inf
-    behind = span[1] - edges[unit + 1] if span[1] < edges[-1] else inf
-    return min(before, behind)
+    after = span[1] - edges[unit + 1] if span[1] < edges[-1] else inf
+    return min(before, after)

@@ -1,52 +1,47 @@
-"""From words to the ids of word pieces."""
+"""WordPiece: from words to the ids of pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from tokenizers.models import WordPiece
 
-from .basic import UNKNOWN, basic_tokens
-from .tokenizer_json import LONGEST_TOKEN
+from .basic import CLS, SEP, UNKNOWN, basic_tokens, cache_short_words
+from .tokenizer_json import MAX_TOKEN_LENGTH
 from .vocabulary import Vocabulary
 
 __all__ = ["PieceTokenizer"]
-
-# Words repeat (Zipf): most are found here. Long ones repeat rarely and would make the memory's
-# size depend on the text.
-_REMEMBERED_WORDS = 1 << 16
-_LONGEST_REMEMBERED = 64
 
 
 class PieceTokenizer:
     """Splits words into the pieces of a vocabulary.
 
-    A word's basic tokens are those by which replies of a server are aligned, so that a word is
-    the same to both encoders. Each token then gives the longest pieces that spell it, from
-    left to right, or one ``[UNK]``.
+    A word is first split into the same basic tokens by which the replies of a server are aligned.
+    Each token is then spelled from left to right by the longest pieces that fit, or replaced by
+    one ``[UNK]``.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._model = WordPiece(
-            dict(vocabulary.ids), unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_TOKEN
+            dict(vocabulary.ids), unk_token=UNKNOWN, max_input_chars_per_word=MAX_TOKEN_LENGTH
         )
-        self.cls: int = vocabulary.ids["[CLS]"]
-        self.sep: int = vocabulary.ids["[SEP]"]
+        self.cls: int = vocabulary.ids[CLS]
+        self.sep: int = vocabulary.ids[SEP]
         self.unknown: int = vocabulary.ids[UNKNOWN]
-        self._remembered = lru_cache(maxsize=_REMEMBERED_WORDS)(self._split)
+        self._cached_split = cache_short_words(self._split)
 
     def split(self, word: str) -> tuple[int, ...]:
-        """Return the ids of a word's pieces, none when BERT deletes all its characters."""
-        return self._split(word) if len(word) > _LONGEST_REMEMBERED else self._remembered(word)
+        """Return the ids of a word's pieces; none if BERT deletes all of its characters."""
+        return self._cached_split(word)
 
     def id(self, piece: str) -> int:
-        """Return a piece's id, or that of ``[UNK]`` where there is no such piece."""
+        """Return the id of a piece, or that of ``[UNK]`` if the vocabulary lacks the piece."""
         return self._vocabulary.ids.get(piece, self.unknown)
 
     def piece(self, i: int) -> str:
-        """Return the piece that has this id."""
+        """Return the piece with this id."""
         return self._pieces[i]
 
     @cached_property
