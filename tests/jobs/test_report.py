@@ -128,7 +128,9 @@ def test_report_that_fails_at_the_end_leaves_the_result(
 
 def test_second_run_with_the_same_report_is_refused(tmp_path: Path, shared_tiny: Path) -> None:
     report = tmp_path / "r.json"
-    first = Run(tmp_path, ["a b", "c d"] * 1000, "--model", shared_tiny, "--report", report)
+    first = Run(
+        tmp_path, [f"a {n}" for n in range(2000)], "--model", shared_tiny, "--report", report
+    )
     process = first.start_and_pause(after=3000)
     first.output = tmp_path / "other.pkl"
     done = first()

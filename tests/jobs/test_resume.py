@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 
@@ -23,8 +23,8 @@ from support.standin import StandIn
 from support.texts import random_words
 from support.tiny import write_tiny
 
-LINES = [" ".join(random_words(Random(n), n % 31)) for n in range(1500)]
-LINES[700] = "hankcs " * 100  # too long for the model: it is embedded in windows
+LINES = [" ".join(random_words(Random(n), n % 31)) for n in range(600)]
+LINES[250] = "hankcs " * 100  # too long for the model: it is embedded in windows
 
 NAMES = pytest.mark.parametrize("name", ["out.pkl", "out.npyd"])
 
@@ -90,7 +90,7 @@ def test_killed_run_resumes_with_the_same_bytes(
     name: str, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
     run.output = run.directory / name
-    kill_at_random_moments(run, expected(name), kills=4, seed=name)
+    kill_at_random_moments(run, expected(name), kills=3, seed=name)
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_run_killed_many_times_resumes_with_the_same_bytes(
 
 
 def interrupt_at_steps(
-    run: Run, expected: dict[str, bytes], signum: int, steps: range
+    run: Run, expected: dict[str, bytes], signum: int, steps: Iterable[int]
 ) -> tuple[int, int]:
     """Interrupt runs at changes of the file system; return how many were, and were complete."""
     interrupted = complete = 0
@@ -132,7 +132,7 @@ def test_run_interrupted_while_files_change_resumes(
     signum: int, name: str, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
     run.output = run.directory / name
-    interrupted, _ = interrupt_at_steps(run, expected(name), signum, range(2, 22, 5))
+    interrupted, _ = interrupt_at_steps(run, expected(name), signum, (2, 7, 14))
     assert interrupted
 
 
@@ -149,17 +149,24 @@ def test_run_interrupted_at_every_change_of_a_file_resumes(
     assert complete > 5
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_signal_keeps_what_has_been_written(
     signum: int, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    process = run.start_and_pause(after=7000)
+    process = run.start_and_pause(after=4000)
     process.send_signal(signum)
     code, errors = process.wait()
     assert code == 128 + signum
     kept, stopped = errors.splitlines()
     assert kept == (
-        f"bert-tokemb: kept {run.saved:,} sentences; run the same command again to resume"
+        f"bert-tokemb: kept {run.saved} sentences; run the same command again to resume"
     )
     assert stopped.startswith(f"bert-tokemb: stopped by {signal.Signals(signum).name}")
     assert not run.output.exists()
@@ -174,7 +181,7 @@ def test_run_resumes_after_a_full_disk(
     name: str, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
     run.output = run.directory / name
-    code, errors = run.start(before=limit_file_size(3 << 20)).wait()
+    code, errors = run.start(before=limit_file_size(1 << 20)).wait()
     assert code == 1
     assert errors.splitlines()[-1].endswith(f"{name}: File too large")
     assert run.saved > 0
@@ -190,7 +197,7 @@ def test_broken_off_run_resumes_with_the_same_bytes(
 ) -> None:
     run.output = run.directory / name
     run.options += options
-    for line in (300, 900, 1400):
+    for line in (150, 350, 550):
         run.break_off(line)
     saved = run.saved
     done = run()
@@ -250,7 +257,7 @@ def test_run_resumes_after_a_server_has_gone(tmp_path: Path) -> None:
     ],
 )
 def test_different_command_is_refused(options: tuple[str, ...], named: str, run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     before = run.state
     done = run(*options)
     assert done.returncode == 2
@@ -276,7 +283,7 @@ def test_different_model_is_refused(
     """Even if it differs in a single piece, or in biases, only."""
     model = write_tiny(tmp_path / "changed")
     run.options += ("--precision", precision)
-    run.break_off(900)
+    run.break_off(350)
     weights = load_file(model / "model.safetensors")
     changed = weights[tensor] if "bias" in tensor else weights[tensor][-1]
     changed += 0.1 * (1 + np.arange(len(changed)))
@@ -291,7 +298,7 @@ def test_moved_model_is_accepted(
     run: Run, tmp_path: Path, expected: Callable[..., dict[str, bytes]]
 ) -> None:
     """Even if its weights are stored in another way."""
-    run.break_off(900)
+    run.break_off(350)
     done = run("--model", write_tiny(tmp_path / "moved", prefix="bert.", shards=3))
     assert RESUMING.match(done.stderr), done.stderr
     assert content(run.output) == expected("out.pkl")
@@ -299,7 +306,7 @@ def test_moved_model_is_accepted(
 
 def test_different_encoder_is_refused(run: Run) -> None:
     """Without the differences that follow from it."""
-    run.break_off(900)
+    run.break_off(350)
     run.options = ()
     with StandIn() as server:
         done = run("--server", server.address)
@@ -312,7 +319,7 @@ def test_changed_strategy_is_refused(run: Run) -> None:
     code = "def half(pieces):\n    return pieces[0] * {}\n"
     plugin.write_text(code.format("0.5"))
     run.options += ("--strategy", "plugin_that_changes:half")
-    run.break_off(900)
+    run.break_off(350)
     plugin.write_text(code.format("100"))
     done = run()
     assert done.returncode == 2
@@ -335,8 +342,8 @@ def test_refusals_may_be_dropped_or_added(shared_tiny: Path, tmp_path: Path) -> 
     run.options = options
     run.break_off(1900)
     for more, written in (
-        (("--strict",), "1 unknown or empty word, which this run refuses, has been written"),
-        (("--long-sentences", "error"), "1 long sentence, which this run refuses, has been"),
+        (("--strict",), "it contains 1 unknown or empty word, which this run refuses"),
+        (("--long-sentences", "error"), "it contains 1 long sentence, which this run refuses"),
     ):
         done = run(*more)
         assert done.returncode == 2
@@ -351,7 +358,7 @@ def test_refusals_may_be_dropped_or_added(shared_tiny: Path, tmp_path: Path) -> 
 
 
 def test_changed_text_is_refused(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     text = run.text.read_bytes()
     run.text.write_bytes(b"x" + text[1:])
     done = run()
@@ -363,7 +370,7 @@ def test_changed_text_is_refused(run: Run) -> None:
 
 
 def test_appended_text_is_accepted(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     with run.text.open("a") as text:
         text.write("one more\n")
     done = run()
@@ -371,10 +378,8 @@ def test_appended_text_is_accepted(run: Run) -> None:
     assert len(load(run.output)) == len(LINES) + 1
 
 
-def test_compressed_text_is_resumed(
-    run: Run, expected: Callable[..., dict[str, bytes]]
-) -> None:
-    run.break_off(900)
+def test_compressed_text_is_resumed(run: Run, expected: Callable[..., dict[str, bytes]]) -> None:
+    run.break_off(350)
     compressed = run.text.with_name("text.gz")
     compressed.write_bytes(gzip.compress(run.text.read_bytes()))
     run.text = compressed
@@ -388,7 +393,7 @@ def test_compressed_text_is_resumed(
 @pytest.mark.parametrize(("old", "new"), [("pkl", "pkl"), ("pkl", "npyd"), ("npyd", "pkl")])
 def test_restart_starts_over(old: str, new: str, run: Run) -> None:
     run.options += ("--format", old)
-    run.break_off(900)
+    run.break_off(350)
     run.options += ("--strategy", "last", "--format", new)
     done = run("--restart")
     assert done.returncode == 0
@@ -399,9 +404,9 @@ def test_restart_starts_over(old: str, new: str, run: Run) -> None:
 
 
 def test_restarted_run_can_be_resumed(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     run.options += ("--strategy", "last", "--restart")
-    run.break_off(600)
+    run.break_off(250)
     run.options = run.options[:-1]
     assert RESUMING.match(run().stderr)
 
@@ -409,7 +414,7 @@ def test_restarted_run_can_be_resumed(run: Run) -> None:
 def test_restart_that_cannot_start_destroys_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.break_off(900)
+    run.break_off(350)
     before = run.state
     done = run("--restart", "--model", "no/such/model")
     assert (done.returncode, run.state) == (4, before)
@@ -422,7 +427,7 @@ def test_restart_that_cannot_start_destroys_nothing(
 
 
 def test_run_without_a_saved_state_binds_no_other(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     (run.workspace / "state.json").unlink()
     done = run("--format", "npyd", "--strategy", "last")
     assert done.returncode == 0, done.stderr
@@ -431,7 +436,7 @@ def test_run_without_a_saved_state_binds_no_other(run: Run) -> None:
 
 
 def test_shortened_partial_output_is_reported(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     os.truncate(run.workspace / "data", 1000)
     done = run()
     assert done.returncode == 2
@@ -454,7 +459,7 @@ def test_partial_output_of_an_earlier_version_is_reported(run: Run) -> None:
 
 
 def test_stream_does_not_replace_a_partial_output(run: Run) -> None:
-    run.break_off(900)
+    run.break_off(350)
     before, text = run.state, run.text.read_bytes()
     run.text = Path("-")
     done = run(stdin=text)
@@ -488,8 +493,7 @@ def test_format_that_cannot_be_resumed_says_so(format: str, run: Run) -> None:
     assert done.stderr.startswith(f"bert-tokemb: kept nothing: {why}\n")
     assert not run.hidden
     run.write_text()
-    process = run.start_and_pause(after=7000) if False else run.start(before=at_step(4, 9))
-    assert process.wait()[0] == -signal.SIGKILL
+    assert run.start(before=at_step(4, signal.SIGKILL)).wait()[0] == -signal.SIGKILL
     done = run()
     assert done.returncode == 0, done.stderr
     assert run.output.exists()
@@ -508,7 +512,7 @@ def test_run_that_did_not_start_says_nothing_of_resuming(run: Run) -> None:
 
 
 def test_second_run_is_refused(run: Run, expected: Callable[..., dict[str, bytes]]) -> None:
-    process = run.start_and_pause(after=7000)
+    process = run.start_and_pause(after=4000)
     done = run()
     assert done.returncode == 1
     assert re.fullmatch(
@@ -522,7 +526,7 @@ def test_second_run_is_refused(run: Run, expected: Callable[..., dict[str, bytes
 
 
 def test_removed_workspace_is_reported(run: Run) -> None:
-    process = run.start_and_pause(after=7000)
+    process = run.start_and_pause(after=4000)
     shutil.rmtree(run.workspace)
     process.send_signal(signal.SIGTERM)
     code, _ = process.wait()

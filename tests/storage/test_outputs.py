@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bert_tokemb.storage.beside import names_of
+from bert_tokemb.storage.whole_file import WholeFile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -26,8 +28,6 @@ from hypothesis.extra import numpy as hnp
 from bert_tokemb.errors import OutputError, UsageError
 from bert_tokemb.formats.pickle import PickleOutput
 from bert_tokemb.formats.registry import format_of
-from bert_tokemb.storage.beside import names_of
-from bert_tokemb.storage.whole_file import WholeFile
 from support.interpreters import environment
 
 Arrays = list[np.ndarray]

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
+from typing import IO
 from unittest import mock
 
 import numpy as np
@@ -49,22 +51,37 @@ def invoke(
         stack.enter_context(mock.patch.dict(os.environ, env or {}))
         stack.enter_context(_working_directory(cwd))
         stack.enter_context(_process_state())
-        source, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
-        source.write(data)
-        source.seek(0)
+        source = stack.enter_context(_pipe(data))
+        stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
         with _redirected(source, 0), _redirected(stdout, 1), _redirected(stderr, 2):
             code = run([str(argument) for argument in arguments])
         output, errors = (_content(file) for file in (stdout, stderr))
     return subprocess.CompletedProcess(arguments, code, output, errors)
 
 
-def _content(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
+@contextmanager
+def _pipe(data: bytes) -> Iterator[IO[bytes]]:
+    """Yield the end of a pipe from which the data can be read."""
+    read_end, write_end = os.pipe()
+
+    def write() -> None:
+        with suppress(BrokenPipeError), os.fdopen(write_end, "wb") as file:
+            file.write(data)
+
+    writer = Thread(target=write, daemon=True)
+    writer.start()
+    with os.fdopen(read_end, "rb") as file:
+        yield file
+    writer.join()
+
+
+def _content(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode("utf-8", "backslashreplace")
 
 
 @contextmanager
-def _redirected(file: tempfile._TemporaryFileWrapper[bytes], descriptor: int) -> Iterator[None]:
+def _redirected(file: IO[bytes], descriptor: int) -> Iterator[None]:
     name = ("stdin", "stdout", "stderr")[descriptor]
     python_stream = getattr(sys, name)
     saved = os.dup(descriptor)

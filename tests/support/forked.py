@@ -65,7 +65,8 @@ class ForkedCommand:
         if code is None:
             self._process.kill()
             raise TimeoutError(self._errors.read_text("utf-8"))
-        return code, self._errors.read_text("utf-8")
+        # Killed before it began, it has not even that file.
+        return code, self._errors.read_text("utf-8") if self._errors.exists() else ""
 
 
 def _run(

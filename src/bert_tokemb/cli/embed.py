@@ -140,6 +140,7 @@ _FOR_SERVER = ("timeout", "retries")
     help="Where a report goes, in JSON: what was met, on which lines, with which options.",
 )
 @option("--quiet/--no-quiet", help="Tell nothing but errors.")
+@option("--look-ahead", type=int, default=32 << 20, hidden=True)
 @option("--default-server", callback=address, default="localhost", hidden=True)
 def embed(**options: Any) -> Callable[[], None]:
     """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
@@ -174,14 +175,14 @@ def _embed(
 ) -> None:
     with hold_signals():
         from ..formats.registry import format_of
-        from ..jobs.job import Asked, run
+        from ..jobs.job import EmbedOptions, run_job
         from .encoder_choice import choose_encoder
 
-    asked = Asked(**options)
+    asked = EmbedOptions(**options)
     log_to_stderr(logging.ERROR if asked.quiet else logging.WARNING)
     if not asked.output_name:
         raise UsageError("--output is empty: give the path of a file, or - for stdout")
-    if "hdf5_shape" in given and format_of(asked.output_name, asked.output_format) != "h5":
+    if "hdf5_shape" in given and format_of(asked.output_name, asked.output_format).name != "h5":
         raise UsageError("--hdf5-shape cannot be given here: it belongs to .h5 files")
     if asked.report_name == "":
         raise UsageError("--report is empty: give the path of a file")
@@ -197,4 +198,4 @@ def _embed(
         for_engine=for_engine,
         given=given,
     )
-    run(asked, choose, (lambda line: None) if asked.quiet else tell)
+    run_job(asked, choose, (lambda line: None) if asked.quiet else tell)

@@ -23,7 +23,7 @@ from ..serve.server import Server
 from ..serve.settings import Settings
 from ..serve.sockets import Wire
 from ..signals import call_on_signals
-from ..storage.whole_file import WholeFile
+from ..storage.workspace import atomic_file
 
 __all__ = ["launch"]
 
@@ -142,7 +142,7 @@ def _telling_that_it_serves(wire: Wire, ready_file: str | None) -> Iterator[None
     """Tell on standard output, and in a file as long as it is true, where the server listens."""
     address = f"{wire.host}:{wire.port}:{wire.port_out}"
     if ready_file is not None:
-        with WholeFile(ready_file) as file:
+        with atomic_file(ready_file) as file:
             file.write(f"{address}\n".encode())
     if sys.stdout is not None:
         # By itself: it may be a pipe that is full.

@@ -6,9 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import UsageError
-from ..storage.beside import descriptor_of, names_of, status
-from ..storage.standard_output import STDOUT
+from ..errors import OutputError, UsageError
+from ..storage.target import STDOUT, OutputTarget
 
 __all__ = ["refuse_same_files"]
 
@@ -22,7 +21,7 @@ def refuse_same_files(input_name: str, output_name: str, report_name: str | None
     source, output = _identities(input_name, 0), _identities(output_name, 1)
     _refuse("INPUT", input_name, source[:1], "--output", output_name, output)
     if report_name:
-        if output_name == "-" and descriptor_of(report_name) == STDOUT:  # be it a pipe, too
+        if output_name == "-" and OutputTarget.resolve(report_name).descriptor == STDOUT:
             raise UsageError("--output and --report are both standard output: give two files")
         report = _identities(report_name, 1)
         _refuse("INPUT", input_name, source[:1], "--report", report_name, report)
@@ -47,29 +46,29 @@ def _refuse(
 
 
 def _identities(name: str, descriptor: int) -> list[object]:
-    """Tell a file and what is beside it apart from others, be they there already or not.
+    """Identify a file, and then the hidden files next to it, whether they exist or not.
 
     Args:
         name: A path, or ``-``.
-        descriptor: What is meant by the latter.
+        descriptor: What ``-`` stands for.
     """
     try:
-        there = os.fstat(descriptor) if name == "-" else status(name)
-    except OSError:  # closed, or what is wrong will be told when it is opened
+        target = OutputTarget.resolve(name)
+        if name == "-" or target.descriptor is not None:
+            found = os.fstat(descriptor if name == "-" else target.descriptor or 0)
+            is_file = stat.S_ISREG(found.st_mode)
+            return [(found.st_dev, found.st_ino)] if is_file else []
+    except (OSError, OutputError):  # closed, or reported when it is opened
         return []
-    if there and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
-        return []  # a device, or a pipe: it may be written twice, and has nothing beside it
-    if name == "-" or descriptor_of(name) is not None:
-        return [_identity_of(there)]
-    return [_identity_of(there) or names_of(name)[0], *map(_identity_at, names_of(name)[1:])]
+    if target.is_stream:
+        return []  # a device or a pipe may be written twice
+    hidden = (target.workspace, target.previous)
+    return [_identity_of(target.path), *map(_identity_of, hidden)]
 
 
-def _identity_of(there: os.stat_result | None) -> object:
-    return there and (there.st_dev, there.st_ino)
-
-
-def _identity_at(path: Path) -> object:
+def _identity_of(path: Path) -> object:
     try:
-        return _identity_of(path.lstat())  # a link there is no file of ours, and is never followed
+        found = path.lstat()
     except OSError:
         return path
+    return (found.st_dev, found.st_ino)

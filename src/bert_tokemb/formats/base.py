@@ -112,7 +112,7 @@ class Reader(ABC):
 
 
 class OpenFile(Protocol):
-    """Opens a file of a partial output; see :meth:`bert_tokemb.storage.workspace.Workspace.open`."""
+    """Opens a file to write; see :meth:`bert_tokemb.storage.workspace.Workspace.open`."""
 
     def __call__(self, file: str = "", *, keep: int = 0) -> int: ...
 
@@ -143,7 +143,7 @@ class Writer(ABC):
         self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None: ...
 
-    @classmethod
+    @classmethod  # noqa: B027 - most formats need none
     def check_packages(cls) -> None:
         """Raise MissingPackageError if the format needs a package that is not installed."""
 

@@ -29,19 +29,24 @@ class Output:
         format: Its format.
         restart: Whether the partial output of an earlier version may be discarded.
 
+    Attributes:
+        is_started: Whether anything may have been written.
+        is_complete: Whether the result has its name.
+
     Raises:
         OutputNameError: if the target is a terminal, or a stream and the format needs a file.
         OutputError: if it cannot be written.
         MissingPackageError: if the format needs a package that is not installed.
     """
 
-    def __init__(self, target: OutputTarget, format: Format, *, restart: bool = False) -> None:  # noqa: A002
+    _writer: Writer
+
+    def __init__(self, target: OutputTarget, format: Format, *, restart: bool = False) -> None:
         self.target = target
         self.format = format
         format.writer.check_packages()
         self._workspace: Workspace | None = None
-        self._writer: Writer | None = None
-        self._is_complete = False
+        self.is_started = self.is_complete = False
         # A signal must not leave an empty workspace.
         with ExitStack() as closing, hold_signals():
             if target.is_stream:
@@ -67,16 +72,6 @@ class Output:
         return self._workspace is not None and self.format.writer.is_resumable
 
     @property
-    def is_started(self) -> bool:
-        """Whether anything may have been written."""
-        return self._writer is not None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the result has its name."""
-        return self._is_complete
-
-    @property
     def saved_state(self) -> Mapping[str, Any] | None:
         """The last state that :meth:`checkpoint` has saved, in this run or in one before."""
         return self._workspace.state if self._workspace else None
@@ -89,7 +84,7 @@ class Output:
     @property
     def size(self) -> int:
         """Bytes written so far."""
-        return self._writer.size if self._writer else 0
+        return self._writer.size
 
     def start(self, content: Content, position: Position | None = None) -> None:
         """Start writing.
@@ -106,6 +101,7 @@ class Output:
             self._workspace.discard()
         name = self.target.name
         self._writer = self.format.writer(name, self._open_file, content, position)
+        self.is_started = True
 
     def write(self, sentence: EmbeddedSentence) -> None:
         """Append a sentence.
@@ -113,7 +109,6 @@ class Output:
         Raises:
             OutputError: if it cannot be written.
         """
-        assert self._writer
         self._writer.write(sentence)
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -121,7 +116,6 @@ class Output:
 
         It is saved when everything written so far is on disk, in another thread.
         """
-        assert self._writer
         if self._workspace and self.is_resumable:
             self._workspace.checkpoint({**state, "position": dict(self._writer.position())})
 
@@ -133,18 +127,17 @@ class Output:
         Raises:
             OutputError: if this fails. A later run can resume.
         """
-        assert self._writer
         self._writer.finish()
         if self._workspace:
             self._workspace.sync()
             ignore_signals()
             self._workspace.commit()
-        self._is_complete = True
+        self.is_complete = True
 
     def __enter__(self) -> Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         with self._closing:
-            if self._writer and not self._is_complete:
+            if self.is_started and not self.is_complete:
                 self._writer.abandon()

@@ -77,20 +77,20 @@ def open_reader(path: str) -> Reader:
             return EmbeddedText(path)
         file = closing.enter_context(open(path, "rb"))  # noqa: PTH123
         # peek, because a pipe cannot be read twice.
-        kind = _format_by_content(file.peek(8)) or _format_by_suffix(path)
-        if kind == _DEFAULT:
+        format = _format_by_content(file.peek(8)) or _format_by_suffix(path)
+        if format.name == _DEFAULT:
             closing.pop_all()
             return PickleReader(file, path)
-        reader = FORMATS[kind].reader
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InputError(
-                f"cannot read {path}: only a pickle can be read from a pipe, not {kind}"
+                f"cannot read {path}: only a pickle can be read from a pipe, not {format.name}"
             )
-    return reader(path)
+    return format.reader(path)
 
 
-def _format_by_content(start: bytes) -> str | None:
-    return next((k for k, f in FORMATS.items() if f.magic and start.startswith(f.magic)), None)
+def _format_by_content(start: bytes) -> Format | None:
+    found = (format for format in FORMATS.values() if format.magic)
+    return next((format for format in found if start.startswith(format.magic or b"")), None)
 
 
 def _format_by_suffix(name: str) -> Format:

@@ -66,7 +66,7 @@ def run_job(
     started = time.time()
     strategy = load_strategy(options.strategy)
     target = OutputTarget.resolve(options.output_name)
-    format = format_of(options.output_name, options.output_format)  # noqa: A001
+    format = format_of(options.output_name, options.output_format)
     with ExitStack() as stack:
         text = stack.enter_context(TextInput(options.input_name))
         report = options.report_name and stack.enter_context(atomic_file(options.report_name))
@@ -103,7 +103,8 @@ def run_job(
                 for sentence in chunk.sentences:
                     raise_if_asked()
                     output.write(sentence.astype(dtype))
-                output.checkpoint(state_of(command, chunk.resume_point, tally))
+                if text.is_rereadable:
+                    output.checkpoint(state_of(command, chunk.resume_point, tally))
                 progress.reach(tally)
                 disk.watch(tally)
         output.complete()

@@ -63,7 +63,7 @@ class Command:
 
 def command_of(
     options: EmbedOptions,
-    format: Format,  # noqa: A002
+    format: Format,
     dtype: np.dtype[Any],
     encoder: Encoder[Any],
 ) -> Command:
@@ -157,8 +157,8 @@ def _check_refusals(name: str, command: Command, tally: Tally) -> None:
     if command.refusals["long_sentences"] == "error" and tally.windowed_sentences:
         refused.append(format_count(tally.windowed_sentences, "long sentence"))
     if refused:
-        written = f"{' and '.join(refused)}, which this run refuses, have been written already"
-        raise ResumeError(name, [written], "refused sentences")
+        found = f"it contains {' and '.join(refused)}, which this run refuses"
+        raise ResumeError(name, [found], "refused sentences")
 
 
 def _changes(state: Mapping[str, Any], command: Command) -> Iterator[str]:
