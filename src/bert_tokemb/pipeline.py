@@ -108,7 +108,6 @@ class Pipeline(Generic[P]):
         lines: Iterable[str],
         tally: Tally,
         *,
-        first_line: int = 1,
         record: Callable[[], Any] = lambda: None,
         progress: Callable[[int, int], object] = lambda sentences, words: None,
     ) -> Iterator[Chunk]:
@@ -116,8 +115,8 @@ class Pipeline(Generic[P]):
 
         Args:
             lines: Lines of the text.
-            tally: Counts what has been yielded.
-            first_line: The line number of the first of them.
+            tally: Counts what has been yielded; if it is not empty, the lines follow those that
+                it has counted.
             record: Called whenever a chunk of lines has been read; returns its ``resume_point``.
             progress: Called with the number of sentences and words of each encoded batch, long
                 before their chunk is complete.
@@ -126,7 +125,7 @@ class Pipeline(Generic[P]):
 
         def batches() -> Iterator[Sequence[P]]:
             bytes_per_word = self.encoder.width * self.encoder.dtype.itemsize
-            numbered = enumerate(lines, first_line)
+            numbered = enumerate(lines, tally.lines + 1)
             for buffer, prepared in read_chunks(
                 numbered, self.encoder.prepare, bytes_per_word, self.look_ahead, record
             ):

@@ -11,11 +11,13 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-__all__ = ["ForkedCommand", "at_step", "limit_file_size"]
+__all__ = ["ForkedCommand", "at_step", "limit_file_size", "terminate_after"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["bert_tokemb.jobs.job", "bert_tokemb.encoders.local"])
@@ -114,3 +116,16 @@ def _send_at_step(step: int, signum: int) -> None:
                 os.kill(os.getpid(), signum)
 
     sys.addaudithook(hook)
+
+
+def terminate_after(seconds: float) -> Callable[[], object]:
+    """Send the process SIGTERM after some time."""
+    return partial(_terminate_after, seconds)
+
+
+def _terminate_after(seconds: float) -> None:
+    def terminate() -> None:
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()

@@ -175,7 +175,8 @@ def _embed(
 ) -> None:
     with hold_signals():
         from ..formats.registry import format_of
-        from ..jobs.job import EmbedOptions, run_job
+        from ..jobs.job import run_job
+        from ..jobs.options import EmbedOptions
         from .encoder_choice import choose_encoder
 
     asked = EmbedOptions(**options)

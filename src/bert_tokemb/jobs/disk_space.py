@@ -13,6 +13,7 @@ from ..formats.output import Output
 from ..humanize import format_bytes
 from ..text.reader import TextSize
 from ..types import Tally
+from .options import EmbedOptions
 
 __all__ = ["DiskSpace"]
 
@@ -25,37 +26,31 @@ class DiskSpace:
     Args:
         output: Where the result is written.
         content: What it contains.
-        enabled: Whether to do anything.
+        size: Of the text, if it is known; otherwise :meth:`watch` warns later.
+        options: Whether to check at all, and whether a partial output is resumed.
+
+    Raises:
+        DiskSpaceError: if the result does not fit.
     """
 
-    def __init__(self, output: Output, content: Content, *, enabled: bool) -> None:
+    def __init__(
+        self, output: Output, content: Content, size: TextSize | None, options: EmbedOptions
+    ) -> None:
         self._output = output
-        self._content = content
-        self._enabled = enabled and not output.target.is_stream
-        self._is_watching = False
+        is_checked = options.disk_check and not output.target.is_stream
+        self._is_watching = is_checked and size is None
+        if is_checked and size:
+            self._check(content, size, can_resume=not options.restart)
 
-    def check(self, size: TextSize | None, *, is_resuming: bool) -> None:
-        """Compare the free space with the size of the result.
-
-        Args:
-            size: Of the text, if known; otherwise :meth:`watch` warns later.
-            is_resuming: Whether a partial output, if there is any, determines the data type.
-
-        Raises:
-            DiskSpaceError: if the result does not fit.
-        """
-        if not self._enabled:
-            return
-        if size is None:
-            self._is_watching = True
-            return
-        content, output = self._content, self._output
+    def _check(self, content: Content, size: TextSize, *, can_resume: bool) -> None:
+        output = self._output
         needed = size.words * content.width * content.dtype.itemsize
         needed += size.lines * output.format.writer.bytes_per_sentence
         needed -= output.leftover
         if needed > (free := self._free()):
-            has_begun = is_resuming and output.saved_state is not None
-            can_be_halved = content.dtype != np.float16 and not has_begun
+            # A partial output determines the data type.
+            is_resuming = can_resume and output.saved_state is not None
+            can_be_halved = content.dtype != np.float16 and not is_resuming
             raise DiskSpaceError(output.target.name, needed, free, can_be_halved)
 
     def watch(self, tally: Tally) -> None:

@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..formats.base import Content
 from ..formats.output import Output
 from ..humanize import format_bytes, format_count
 from ..types import Tally
+from .resume import Command
 
 __all__ = ["FORMAT", "report_json", "summary"]
 
@@ -62,7 +62,7 @@ def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: fl
 def report_json(
     text: str,
     output: Output,
-    content: Content,
+    command: Command,
     tally: Tally,
     resumed: Tally,
     started: float,
@@ -71,6 +71,7 @@ def report_json(
     """Return the JSON report of a run.
 
     Args:
+        command: The options.
         started: Seconds since the epoch.
 
     The other arguments are those of :func:`summary`.
@@ -82,12 +83,12 @@ def report_json(
         "input": text,
         "output": output.target.name,
         "bytes": output.size,
-        "width": content.width,
+        "width": command.content.width,
         "started": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "sentences_resumed": resumed.sentences,
         "words_resumed": resumed.words,
-        "options": content.about,
+        "options": command.content.about,
         "counts": counts,
         "first": {kind: list(map(_example, found)) for kind, found in examples.items()},
         "versions": {"python": platform.python_version(), **dict(_versions())},

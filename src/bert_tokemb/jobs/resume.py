@@ -10,26 +10,26 @@ from __future__ import annotations
 import logging
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import ResumeError
 from ..formats.base import Content
 from ..formats.output import Output
-from ..formats.registry import Format
+from ..formats.registry import Format, format_of
 from ..humanize import format_count
+from ..storage.target import OutputTarget
 from ..strategies import source_digest
 from ..text.reader import ResumePoint, TextInput
 from ..types import Encoder, Tally
+from .options import EmbedOptions
 
-if TYPE_CHECKING:
-    from .job import EmbedOptions
-
-__all__ = ["Command", "command_of", "log_what_is_kept", "resume_or_start", "state_of"]
+__all__ = ["Command", "open_output", "resume_or_start"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,53 +49,58 @@ _FINGERPRINT = {
 class Command:
     """What determines a result, except the text; JSON values."""
 
+    content: Content
     settings: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     """What identifies the model and the strategy."""
-    refusals: Mapping[str, Any]
-    """Options that determine whether there is a result, but not which."""
 
-    @property
-    def described(self) -> Mapping[str, Any]:
-        """The part that people understand."""
-        return {**self.settings, **self.refusals}
-
-
-def command_of(
-    options: EmbedOptions,
-    format: Format,
-    dtype: np.dtype[Any],
-    encoder: Encoder[Any],
-) -> Command:
-    """Collect what determines the result of a run."""
-    return Command(
-        {
+    @classmethod
+    def of(cls, options: EmbedOptions, format: Format, encoder: Encoder[Any]) -> Command:
+        """Collect what determines the result of a run."""
+        dtype = np.dtype(options.dtype or encoder.dtype)
+        settings = {
             "version": version("bert-tokemb"),
-            "unicode": unicodedata.unidata_version,  # it decides how words become basic tokens
+            "unicode": unicodedata.unidata_version,  # decides how words become basic tokens
             "format": format.name,
             **({"hdf5_shape": options.hdf5_shape} if format.name == "h5" else {}),
             "dtype": dtype.name,
             "strategy": options.strategy,
             "blank_lines": options.blank_lines,
             **encoder.settings,
-        },
-        {**encoder.fingerprint(), "strategy": source_digest(options.strategy)},
-        {"strict": options.strict, "long_sentences": options.long_sentences},
-    )
+        }
+        # These determine whether there is a result, but not which.
+        refusals = {"strict": options.strict, "long_sentences": options.long_sentences}
+        about = {**encoder.source, **settings, **refusals}
+        fingerprint = {**encoder.fingerprint(), "strategy": source_digest(options.strategy)}
+        content = Content(encoder.width, dtype, about, options.hdf5_shape)
+        return cls(content, settings, fingerprint)
+
+    def state(self, resume_point: ResumePoint, tally: Tally) -> Mapping[str, Any]:
+        """Return what a later run needs to resume, in JSON values."""
+        return {
+            "settings": self.settings,
+            "fingerprint": self.fingerprint,
+            "text": asdict(resume_point),
+            "tally": asdict(tally),
+        }
 
 
-def state_of(command: Command, resume_point: ResumePoint, tally: Tally) -> Mapping[str, Any]:
-    """Return what a later run needs to resume, in JSON values."""
-    return {
-        "settings": command.settings,
-        "fingerprint": command.fingerprint,
-        "text": asdict(resume_point),
-        "tally": asdict(tally),
-    }
+@contextmanager
+def open_output(options: EmbedOptions, text: TextInput) -> Iterator[Output]:
+    """Open the output of a run, and say what an interrupted run leaves."""
+    target = OutputTarget.resolve(options.output_name)
+    format = format_of(options.output_name, options.output_format)
+    output = Output(target, format, restart=options.restart)
+    try:
+        with output:
+            yield output
+    finally:
+        if output.is_started and not output.is_complete and not target.is_stream:
+            _log_what_is_kept(output, text)
 
 
 def resume_or_start(
-    options: EmbedOptions, text: TextInput, output: Output, command: Command, content: Content
+    options: EmbedOptions, text: TextInput, output: Output, command: Command
 ) -> Tally:
     """Resume the run that was interrupted while it wrote the output, or start.
 
@@ -109,7 +114,7 @@ def resume_or_start(
     if state is None or options.restart:
         if output.leftover and not output.is_resumable:
             _log.warning("starting over: %s", _why_not_resumable(output, text))
-        output.start(content)
+        output.start(command.content)
         return Tally()
     name = output.target.name
     if changes := list(_changes(state, command)):
@@ -117,30 +122,20 @@ def resume_or_start(
     if not text.is_rereadable:
         raise ResumeError(name, [_why_not_resumable(output, text)])
     tally = Tally(**state["tally"])
-    _check_refusals(name, command, tally)
+    _check_refusals(name, options, tally)
     if not text.resume_at(ResumePoint(**state["text"])):
         lines = format_count(tally.lines, "line")
         raise ResumeError(name, [f"the first {lines} of {text.name} have changed since"])
-    output.start(content, state["position"])
+    output.start(command.content, state["position"])
     return tally
 
 
-def log_what_is_kept(output: Output, text: TextInput) -> Callable[..., None]:
-    """Return an exit callback that says what an interrupted run has left.
-
-    It is to be called after the output has been closed.
-    """
-
-    def log(kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or not output.is_started or output.is_complete or output.target.is_stream:
-            return
-        if state := output.saved_state:
-            kept = format_count(state["tally"]["sentences"], "sentence")
-            _log.warning("kept %s; run the same command again to resume", kept)
-        elif why := _why_not_resumable(output, text):
-            _log.warning("kept nothing: %s", why)
-
-    return log
+def _log_what_is_kept(output: Output, text: TextInput) -> None:
+    if state := output.saved_state:
+        kept = format_count(state["tally"]["sentences"], "sentence")
+        _log.warning("kept %s; run the same command again to resume", kept)
+    elif why := _why_not_resumable(output, text):
+        _log.warning("kept nothing: %s", why)
 
 
 def _why_not_resumable(output: Output, text: TextInput) -> str:
@@ -149,12 +144,12 @@ def _why_not_resumable(output: Output, text: TextInput) -> str:
     return "" if text.is_rereadable else f"{text.name} is a stream, which cannot be read again"
 
 
-def _check_refusals(name: str, command: Command, tally: Tally) -> None:
+def _check_refusals(name: str, options: EmbedOptions, tally: Tally) -> None:
     """Raise if the interrupted run has written what this run refuses."""
     refused = []
-    if command.refusals["strict"] and (words := tally.unknown_words + tally.empty_words):
+    if options.strict and (words := tally.unknown_words + tally.empty_words):
         refused.append(format_count(words, "unknown or empty word"))
-    if command.refusals["long_sentences"] == "error" and tally.windowed_sentences:
+    if options.long_sentences == "error" and tally.windowed_sentences:
         refused.append(format_count(tally.windowed_sentences, "long sentence"))
     if refused:
         found = f"it contains {' and '.join(refused)}, which this run refuses"
