@@ -70,21 +70,42 @@ def test_basic_tokens_of_long_and_short_words_agree(length: int) -> None:
     assert basic_tokens("!" * length, True) == ("!",) * length
 
 
+SPACING_MARKS = "\u302e\U0001d165\U0001d16d"
+"""Combining marks of three classes that are not stripped, so that their order can be seen."""
+
+
 @EXAMPLES
 def test_accents_of_long_words_are_stripped_like_those_of_short_ones(examples: int) -> None:
-    """Long words are decomposed by code of our own, which sorts marks of several classes.
-
-    U+302E is a spacing mark: it is sorted, but not stripped.
-    """
+    """Long words are decomposed by code of our own, which sorts marks by their class."""
 
     @settings(max_examples=examples)
-    @given(st.text("a\u00e9\u1ea5\uac01\u0301\u0327\u0316\u302e\u0344", min_size=65, max_size=90))
+    @given(
+        st.text(
+            f"a\u00e9\u1ea5\uac01\u0301\u0327\u0316\u0344{SPACING_MARKS}", min_size=65, max_size=90
+        )
+    )
     def check(text: str) -> None:
         decomposed = unicodedata.normalize("NFD", text)
         stripped = "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
         assert "".join(basic_tokens(text, do_lower_case=True)) == stripped
 
     check()
+
+
+# The first and last assigned characters of the blocks; U+2CEB0 is of extension F.
+@pytest.mark.parametrize(
+    ("char", "is_separated"),
+    [
+        *((char, True) for char in "\u3400\u4db5\u4e00\u9fd5\uf900\ufad9"),
+        *((char, True) for char in "\U00020000\U0002a6d6\U0002a700\U0002b734\U0002b740"),
+        *((char, True) for char in "\U0002b81d\U0002b820\U0002cea1\U0002f800\U0002fa1d"),
+        *((char, False) for char in "\u33ff\u4dc0\ua000\ufb00\U0002ceb0\u30ab"),
+    ],
+    ids=ascii,
+)
+def test_ideographs_of_the_original_blocks_are_separated(char: str, is_separated: bool) -> None:
+    expected = ("a", char, "b") if is_separated else (f"a{char}b",)
+    assert basic_tokens(f"a{char}b", do_lower_case=False) == expected
 
 
 def test_only_short_words_are_cached() -> None:

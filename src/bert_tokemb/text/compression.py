@@ -90,7 +90,7 @@ def _open_zstd(name: str) -> OpenedFile:
     else:
         with importing("reading .zst files", "zstd"):
             from backports import zstd
-    # Accept the windows of `zstd --long=31`. Memory is taken only as far as the text fills them.
+    # Accept the largest windows, of 2 GiB. They take memory only as far as the text fills them.
     window_log = zstd.DecompressionParameter.window_log_max
     file: Any = zstd.ZstdFile(name, options={window_log: window_log.bounds()[1]})
     return OpenedFile(file, True, (EOFError, zstd.ZstdError))
