@@ -20,7 +20,7 @@ from .compression import BLOCK_SIZE, OpenedFile, detect_compression, open_file
 
 __all__ = ["ResumePoint", "TextInput", "TextSize"]
 
-_MAGIC_SIZE = 6  # bytes that tell how a file is compressed
+_MAGIC_SIZE = 6  # enough first bytes to recognize a compressed file
 
 
 @dataclass(frozen=True, slots=True)
