@@ -13,28 +13,28 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command, and leave with its exit code."""
+    """Run the command line and exit."""
     try:
         raise_on_signals()
-        from .cli.main import run  # slow enough to be interrupted
+        from .cli.main import run  # takes long enough to be interrupted
 
-        _leave(run())
+        _exit(run())
     except Interrupted as interrupted:
-        with suppress(OSError, AttributeError):  # where there is no standard error any more
+        with suppress(OSError, AttributeError):  # standard error may be closed
             name = interrupted.signal.name
-            sys.stderr.write(f"bert-tokemb: stopped by {name}, no file was written\n")
-        _leave(interrupted.exit_code)
+            sys.stderr.write(f"bert-tokemb: stopped by {name}; no output file was written\n")
+        _exit(interrupted.exit_code)
 
 
-def _leave(exit_code: int) -> NoReturn:
-    """Leave; where standard error could not be written, with that exit code all the same."""
+def _exit(code: int) -> NoReturn:
+    """Exit with this code, even if standard error cannot be written."""
     if sys.stderr is not None:
         try:
             sys.stderr.flush()
         except OSError:
-            # Python would try once more what is left in the buffer, and leave with 120.
+            # Otherwise Python would flush the buffer again and exit with code 120.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    sys.exit(exit_code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Ctrl-C and termination signals, obeyed from the first moment on.
+"""Ctrl-C and termination signals.
 
-Imports next to nothing, so that the handlers are there before anything slow is imported.
+The handlers are installed before anything slow is imported, so this module imports little.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ __all__ = [
     "call_on_signals",
     "hold_signals",
     "ignore_signals",
-    "raise_if_asked",
+    "raise_if_interrupted",
     "raise_on_signals",
 ]
 
+Handler = Callable[[int, FrameType | None], object]
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_asked: list[int] = []
-"""The signals that have come."""
+_received: dict[int, float] = {}
+"""When each signal was first received, by the monotonic clock; in order of arrival."""
 
-# timeout(1) sends its signal twice: to the command, and to the group in which it is.
-_ONCE = 0.25
-"""Seconds in which the same signal counts as one."""
-_came: dict[int, float] = {}
-"""When each came first, as the monotonic clock tells."""
+_DUPLICATE = 0.25
+"""Seconds within which the same signal counts once: timeout(1) sends its signal twice, to the
+command and to its process group."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to end; no Exception, so that nobody takes it for an error."""
+    """A signal asked the process to stop.
+
+    Like KeyboardInterrupt it is no Exception, so that code that handles errors lets it pass.
+    """
 
     def __init__(self, signum: int) -> None:
         self.signal = signal.Signals(signum)
@@ -44,88 +47,89 @@ class Interrupted(BaseException):
 
 
 def raise_on_signals() -> None:
-    """Raise :class:`Interrupted` where the program is when a signal comes.
+    """Raise :class:`Interrupted` in the main thread when a signal arrives.
 
-    Who started the process with a signal ignored, as ``nohup`` and a script's ``&`` do, wants
-    it ignored: it stays so.
+    A second signal ends the process at once. Signals that the process was started to ignore, as
+    by ``nohup`` or by ``&`` in a script, stay ignored.
     """
-    sys.unraisablehook = _tell_unraisable
+    sys.unraisablehook = _ignore_interrupted
     for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _raise)
+            signal.signal(signum, _interrupt)
 
 
-def raise_if_asked() -> None:
-    """Raise :class:`Interrupted` if that was lost when the signal came.
+def raise_if_interrupted() -> None:
+    """Raise :class:`Interrupted` again if Python discarded it.
 
-    What is raised while an object is being finalized, Python tells and forgets.
+    Python prints and discards exceptions that are raised in finalizers.
     """
-    if _asked:
-        raise Interrupted(_asked[0])
+    if _received:
+        raise Interrupted(next(iter(_received)))
 
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
-    """Put off what a signal asks for until the end of the block.
+    """Delay the effect of signals until the end of the block.
 
-    For imports: what is raised while an extension module starts is turned by it into an error
-    of its own. And for what must be closed as soon as it is there, and does not take long.
+    For imports: extension modules turn exceptions that are raised while they initialize into
+    errors of their own. And for short steps that acquire something that must be released.
     """
-    handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-    ours = [signum for signum, handler in handlers.items() if handler is _raise]
     held: list[int] = []
-    for signum in ours:
-        signal.signal(signum, lambda signum, _: held.append(signum))
-    try:
+    with _handler(lambda signum, frame: held.append(signum)):
         yield
-    finally:
-        for signum in ours:
-            signal.signal(signum, _raise)
     if held:
-        _raise(held[0], None)
+        _interrupt(held[0], None)
 
 
 @contextmanager
-def call_on_signals(call: Callable[[], object]) -> Iterator[None]:
-    """Have a signal call something, wherever the program is; a second one ends the process."""
+def call_on_signals(function: Callable[[], object]) -> Iterator[None]:
+    """Call a function when a signal arrives; a second signal ends the process at once."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        _came[signum] = time.monotonic()
-        for other in ours:
-            signal.signal(other, _exit)
-        call()
+        _receive(signum, handle)
+        function()
 
-    ours = [signum for signum in _SIGNALS if signal.getsignal(signum) is _raise]
-    for signum in ours:
-        signal.signal(signum, handle)
-    try:
+    with _handler(handle):
         yield
-    finally:
-        for signum in ours:
-            signal.signal(signum, _raise)
 
 
 def ignore_signals() -> None:
-    """From here on it is too late to be stopped: what was asked for is done."""
+    """Ignore signals from now on: the output is complete."""
     for signum in _SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def _tell_unraisable(lost: sys.UnraisableHookArgs) -> None:
-    if not isinstance(lost.exc_value, Interrupted):
-        sys.__unraisablehook__(lost)
+@contextmanager
+def _handler(handler: Handler) -> Iterator[None]:
+    """Install another handler for the signals that :func:`raise_on_signals` handles."""
+    signals = [signum for signum in _SIGNALS if signal.getsignal(signum) is _interrupt]
+    try:
+        for signum in signals:
+            signal.signal(signum, handler)
+        yield
+    finally:
+        for signum in signals:
+            signal.signal(signum, _interrupt)
 
 
-def _raise(signum: int, frame: FrameType | None) -> None:
-    _asked.append(signum)
-    _came[signum] = time.monotonic()
-    # Asked again while the first is being obeyed: no more tidying up.
-    for other in _SIGNALS:
-        if signal.getsignal(other) is _raise:
-            signal.signal(other, _exit)
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    _receive(signum, _interrupt)
     raise Interrupted(signum)
 
 
+def _receive(signum: int, handler: Handler) -> None:
+    """Record a signal, and let the next one end the process."""
+    _received.setdefault(signum, time.monotonic())
+    for other in _SIGNALS:
+        if signal.getsignal(other) is handler:
+            signal.signal(other, _exit)
+
+
 def _exit(signum: int, frame: FrameType | None) -> None:
-    if time.monotonic() - _came.get(signum, -math.inf) > _ONCE:
+    if time.monotonic() - _received.get(signum, -math.inf) > _DUPLICATE:
         os._exit(128 + signum)
+
+
+def _ignore_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)

@@ -1,4 +1,4 @@
-"""`bert-tokemb pieces`: how words fall into pieces, for a person to look at."""
+"""`bert-tokemb pieces`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from pathlib import Path
 import pytest
 
 from support.cases import CASES
+from support.checkpoints import write_google
 from support.command import Command
 from support.genuine import GenuineServer
+from support.standin import StandIn
 
 COMMAND = [sys.executable, "-m", "bert_tokemb", "pieces"]
+CURRENT_CASES = [case for case in CASES if not case.cased and not case.newer]
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    """All that is known to be odd, and a line that is too long for the model."""
-    cases = [case for case in CASES if not case.cased and not case.newer]
-    lines = [" ".join(case.words) for case in cases]
-    path = tmp_path / "text"
+def odd_text(tmp_path: Path) -> Path:
+    """All odd cases that are known, a blank line, and a line that is too long for the model."""
+    lines = [" ".join(case.words) for case in CURRENT_CASES]
+    path = tmp_path / "odd"
     path.write_text("\n".join([*lines, "", "hankcs " * 100 + "!" * 90]) + "\n", encoding="utf-8")
     return path
 
 
-def test_the_engine(text: Path, shared_tiny: Path, run: Command) -> None:
-    done = run("pieces", text, "--model", shared_tiny)
+def test_pieces_of_local_encoder(odd_text: Path, shared_tiny: Path, invoke: Command) -> None:
+    done = invoke("pieces", odd_text, "--model", shared_tiny)
     assert (done.returncode, done.stderr) == (0, "")
     *lines, blank, long = done.stdout.splitlines()
-    cases = [case for case in CASES if not case.cased and not case.newer]
     compared = 0
-    for line, case in zip(lines, cases, strict=True):
+    for line, case in zip(lines, CURRENT_CASES, strict=True):
         if all(map(str.isprintable, case.words)):
             compared += 1
             shown = [
@@ -42,90 +43,106 @@ def test_the_engine(text: Path, shared_tiny: Path, run: Command) -> None:
                 for word, pieces in zip(case.words, case.pieces, strict=True)
             ]
             assert line == " | ".join(shown)
-    assert compared > len(cases) / 2
+    assert compared > len(CURRENT_CASES) / 2
     assert blank == ""
     assert long == "hank ##cs | " * 100 + " ".join("!" * 90)
 
 
-def test_a_server(
-    text: Path, uncased_model: Path, server_none: GenuineServer, run: Command
+def test_pieces_of_server(server: StandIn, invoke: Command) -> None:
+    done = invoke("pieces", "-", "--server", server.address, stdin="hello |\n")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "hell ##o | \\|\n")
+
+
+@pytest.mark.slow
+def test_pieces_of_genuine_server_equal_local_ones(
+    odd_text: Path, uncased_model: Path, server_none: GenuineServer, invoke: Command
 ) -> None:
-    """Its Python is an older one, and has no name for newer characters: there are none here."""
-    local = run("pieces", text, "--model", uncased_model, "--uncased")
-    served = run("pieces", text, "--server", server_none.address)
+    local = invoke("pieces", odd_text, "--model", uncased_model, "--uncased")
+    served = invoke("pieces", odd_text, "--server", server_none.address)
     assert (served.returncode, served.stderr) == (0, "")
     assert served.stdout == local.stdout
 
 
-def test_on_a_terminal(shared_tiny: Path, tmp_path: Path) -> None:
-    """In colour, and with nothing that the text itself tells the terminal."""
+COLORED = (
+    "hello | \x1b[31m[UNK] [ 2 ##j=\u2603\\x1b[2J\x1b[0m | \x1b[33m=\\u200b\x1b[0m | hank ##cs\r\n"
+)
+PLAIN = "hello | [UNK] [ 2 ##j=\u2603\\x1b[2J | =\\u200b | hank ##cs\r\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"), [({}, COLORED), ({"NO_COLOR": "1"}, PLAIN), ({"TERM": "dumb"}, PLAIN)]
+)
+def test_pieces_on_terminal(
+    variables: dict[str, str], shown: str, shared_tiny: Path, tmp_path: Path
+) -> None:
+    """Unknown words are red, and control characters of the text are escaped."""
     text = tmp_path / "text"
     text.write_text("hello \u2603\x1b[2J \u200b hankcs\n", encoding="utf-8")
-    master, slave = pty.openpty()
-    subprocess.run([*COMMAND, text, "--model", shared_tiny], stdout=slave, check=True)
-    os.close(slave)
-    shown = os.read(master, 4096).decode()
-    os.close(master)
-    assert shown == (
-        "hello | \x1b[31m[UNK] [ 2 ##j=\u2603\\x1b[2J\x1b[0m | \x1b[33m=\\u200b\x1b[0m | "
-        "hank ##cs\r\n"
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [*COMMAND, text, "--model", shared_tiny],
+        stdout=theirs,
+        env={**os.environ, **variables},
+        check=True,
     )
-
-
-@pytest.mark.parametrize("variable", ["NO_COLOR=1", "TERM=dumb"])
-def test_without_colours(variable: str, shared_tiny: Path, tmp_path: Path) -> None:
-    """For those who cannot see them, or do not want to."""
-    text = tmp_path / "text"
-    text.write_text("hello \u2603\n", encoding="utf-8")
-    master, slave = pty.openpty()
-    command = ["env", variable, *COMMAND, text, "--model", shared_tiny]
-    subprocess.run(command, stdout=slave, check=True)
-    os.close(slave)
-    assert os.read(master, 4096).decode() == "hello | [UNK]=\u2603\r\n"
-    os.close(master)
+    os.close(theirs)
+    assert os.read(ours, 4096).decode() == shown
+    os.close(ours)
 
 
 @pytest.mark.parametrize(
     ("encoding", "shown"),
     [("latin-1", "\\u6771 | [UNK]=\xe4\n"), ("utf-8:strict", "\u6771 | [UNK]=\xe4\n")],
 )
-def test_what_standard_output_cannot_encode(
+def test_characters_outside_the_encoding_of_stdout_are_escaped(
     encoding: str, shown: str, shared_tiny: Path, tmp_path: Path, run: Command
 ) -> None:
     (tmp_path / "text").write_text("\u6771 \xe4\n", encoding="utf-8")
-    env = {"PYTHONIOENCODING": encoding}
-    code = encoding.partition(":")[0]
     done = run(
-        "pieces", tmp_path / "text", "--model", shared_tiny, "--cased", env=env, encoding=code
+        *("pieces", tmp_path / "text", "--model", shared_tiny, "--cased"),
+        env={"PYTHONIOENCODING": encoding},
+        encoding=encoding.partition(":")[0],
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", shown)
 
 
-def test_options_of_the_other_one(server_none: GenuineServer, run: Command) -> None:
-    done = run("pieces", "-", "--server", server_none.address, "--cased", input="")
-    assert done.returncode == 2
-    assert "--cased cannot be given here" in done.stderr
-
-
-def test_the_command_line_wins(shared_tiny: Path, run: Command) -> None:
-    """Over a variable for the other one."""
-    variables = {"BERT_TOKEMB_SERVER": "127.0.0.1:1"}
-    done = run("pieces", "-", "--model", shared_tiny, input="a\n", env=variables)
+def test_model_that_may_be_cased_is_reported_with_advice(tmp_path: Path, invoke: Command) -> None:
+    model = write_google(tmp_path / "model")
+    done = invoke("pieces", "-", "--model", model, stdin="a\n")
     assert (done.returncode, done.stdout) == (0, "a\n")
-    variables = {"BERT_TOKEMB_MODEL": str(shared_tiny)}
-    done = run("pieces", "-", "--server", "127.0.0.1:1", input="a\n", env=variables)
+    assert done.stderr.count("\n") == 1
+    assert "does not say whether the model is cased" in done.stderr
+    assert done.stderr.endswith("; give --cased if it is cased\n")
+    assert invoke("pieces", "-", "--model", model, "--uncased", stdin="a\n").stderr == ""
+
+
+def test_cased_is_refused_with_server(server: StandIn, invoke: Command) -> None:
+    done = invoke("pieces", "-", "--server", server.address, "--cased")
+    assert done.returncode == 2
+    assert "--cased cannot be used with --server" in done.stderr
+
+
+def test_command_line_wins_over_environment(shared_tiny: Path, invoke: Command) -> None:
+    for_server = {"BERT_TOKEMB_SERVER": "127.0.0.1:1"}
+    for_model = {"BERT_TOKEMB_MODEL": str(shared_tiny)}
+    done = invoke("pieces", "-", "--model", shared_tiny, stdin="a\n", env=for_server)
+    assert (done.returncode, done.stdout) == (0, "a\n")
+    done = invoke("pieces", "-", "--server", "127.0.0.1:1", stdin="a\n", env=for_model)
     assert done.returncode == 3
-    done = run("pieces", "-", input="a\n", env={**variables, "BERT_TOKEMB_SERVER": "127.0.0.1:1"})
+    done = invoke("pieces", "-", stdin="a\n", env={**for_model, **for_server})
     assert "--server and --model exclude each other" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["pieces", "info"])
-def test_nobody_reads_more(command: str, shared_tiny: Path, tmp_path: Path, run: Command) -> None:
+def test_closed_pipe_ends_command_with_sigpipe(
+    command: str, shared_tiny: Path, tmp_path: Path, invoke: Command
+) -> None:
     text, output = tmp_path / "text", tmp_path / "out.pkl"
-    text.write_text("a b\n" * 100_000)
+    # Enough for pieces to fill the pipe; info prints only at the end.
+    text.write_text("a b\n" * (100_000 if command == "pieces" else 10))
     options = [text, "--model", shared_tiny]
     if command == "info":
-        assert run("embed", *options, "-o", output).returncode == 0
+        assert invoke("embed", *options, "-o", output).returncode == 0
         options = [output]
     reading, writing = os.pipe()
     process = subprocess.Popen(
@@ -139,15 +156,18 @@ def test_nobody_reads_more(command: str, shared_tiny: Path, tmp_path: Path, run:
     assert process.returncode == -13  # SIGPIPE, as of any other program
 
 
-def test_a_full_disk(shared_tiny: Path, tmp_path: Path, run: Command) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    text = tmp_path / "text"
-    text.write_text("a b\n")
-    with Path("/dev/full").open("w") as full:
-        streams = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
-        done = run("pieces", text, "--model", shared_tiny, **streams)
-    assert done.returncode == 1
-    assert done.stderr == (
-        "bert-tokemb: error: cannot write standard output: No space left on device\n"
-    )
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "cannot write standard output: it is closed"),
+        (">/dev/full", "cannot write standard output: No space left on device"),
+    ],
+)
+def test_unwritable_stdout_is_reported(
+    redirection: str, message: str, shared_tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("a b\n")
+    script = f'exec "$@" {redirection}'
+    command = ["sh", "-c", script, "sh", *COMMAND, tmp_path / "text", "--model", shared_tiny]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, f"bert-tokemb: error: {message}\n")

@@ -1,4 +1,4 @@
-"""Shell scripts, since that is who calls the command."""
+"""Shell scripts that call the command, with split, xargs, GNU parallel and make."""
 
 from __future__ import annotations
 
@@ -58,14 +58,15 @@ def assert_clean(done: subprocess.CompletedProcess[str], stdout: str = "") -> No
 
 
 def assert_whole(shell: Shell, *names: str) -> None:
-    """The parts are what the whole text gives."""
+    """Check that the parts together equal the result of the whole text."""
     assert_clean(shell("bert-tokemb embed text.txt -o whole.pkl"))
     whole, parts = shell.arrays("whole.pkl"), shell.arrays(*names)
     assert len(whole) == len(parts) == len(LINES)
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-def test_split(shell: Shell) -> None:
+@pytest.mark.slow
+def test_split_filter(shell: Shell) -> None:
     """`--filter` sends each part to a command's standard input, as `parallel --pipe` does."""
     assert_clean(
         shell("split -n l/3 --filter 'bert-tokemb embed - -o $FILE.pkl' text.txt part. < /dev/null")
@@ -73,20 +74,22 @@ def test_split(shell: Shell) -> None:
     assert_whole(shell, "part.aa.pkl", "part.ab.pkl", "part.ac.pkl")
 
 
-def test_parallel(shell: Shell) -> None:
+@pytest.mark.slow
+def test_parallel_pipepart(shell: Shell) -> None:
     if not shutil.which("parallel"):
-        pytest.skip("no GNU parallel here")
+        pytest.skip("GNU parallel is not installed")
     command = "bert-tokemb embed - -o part{#}.pkl"
     done = shell(f"parallel --will-cite --pipepart --block -1 -j 2 -a text.txt '{command}'")
     assert_clean(done)
     assert_whole(shell, "part1.pkl", "part2.pkl")
 
 
-def test_xargs(shell: Shell) -> None:
+@pytest.mark.slow
+def test_xargs_continues_after_failed_part(shell: Shell) -> None:
     command = "xargs -0 -P 2 -I {} bert-tokemb embed {} -o {}.pkl"
     assert_clean(shell(f"split -n l/3 text.txt part. && printf '%s\\0' part.* | {command}"))
     assert_whole(shell, "part.aa.pkl", "part.ab.pkl", "part.ac.pkl")
-    # One that fails does not keep the others from being done, and is told.
+    # The other parts are embedded all the same.
     done = shell(f"rm *.pkl; printf '%s\\0' part.aa nowhere part.ac | {command}")
     assert done.returncode == 123
     assert done.stderr.splitlines() == [
@@ -102,10 +105,11 @@ all: text.pkl other.pkl
 """
 
 
-def test_make(shell: Shell) -> None:
+@pytest.mark.slow
+def test_make_rebuilds_failed_target_only(shell: Shell) -> None:
     (shell.directory / "Makefile").write_text(MAKEFILE)
     (shell.directory / "other.txt").write_bytes(b"a\n\xff\n")
-    # What fails leaves no target that would be taken for done.
+    # A failed run leaves no target, which make would take for a finished one.
     done = shell("make -k -j 2")
     assert done.returncode == 2
     assert "other.txt is not UTF-8" in done.stderr
@@ -117,7 +121,7 @@ def test_make(shell: Shell) -> None:
     assert (shell.directory / "text.pkl").stat().st_mtime_ns == before
 
 
-def test_a_pipe_at_both_ends(shell: Shell) -> None:
+def test_pipes_for_input_and_output(shell: Shell) -> None:
     reader = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer)))"
     done = shell(f"cat text.txt | bert-tokemb embed - -o - | python -c '{reader}'")
     assert_clean(done, f"{len(LINES)}\n")
@@ -127,13 +131,12 @@ def test_a_pipe_at_both_ends(shell: Shell) -> None:
             "gzip -dc t.gz | bert-tokemb embed - -o - > b.pkl; cmp a.pkl b.pkl"
         )
     )
-    assert_clean(shell("bert-tokemb embed <(head -n 5 text.txt) -o >(cat > c.pkl); sleep 0.5"))
+    assert_clean(shell("bert-tokemb embed <(head -n 5 text.txt) -o >(cat > c.pkl); wait $!"))
     assert len(shell.arrays("c.pkl")) == 5
 
 
 @pytest.mark.parametrize("source", ["yes 'a b c'", "cat text.txt"])
-def test_nobody_reads_any_more(source: str, shell: Shell) -> None:
-    """It ends, and tells why, however much is still to come."""
+def test_reader_that_stops_early_ends_the_run(source: str, shell: Shell) -> None:
     done = shell(
         "set +e +o pipefail\n"
         f"({source} 2> /dev/null || true) | bert-tokemb embed - -o - | head -c 100 | wc -c\n"
@@ -143,7 +146,7 @@ def test_nobody_reads_any_more(source: str, shell: Shell) -> None:
     assert done.stderr == "bert-tokemb: error: cannot write standard output: Broken pipe\n"
 
 
-def test_exit_codes_are_for_scripts(shell: Shell) -> None:
+def test_exit_codes(shell: Shell) -> None:
     done = shell(
         "set +e\n"
         "bert-tokemb embed text.txt -o a.pkl; echo $?\n"
@@ -156,8 +159,9 @@ def test_exit_codes_are_for_scripts(shell: Shell) -> None:
     assert done.stdout.split() == ["0", "1", "2", "3", "4", "a.pkl", "b.pkl", "text.txt"]
 
 
-def test_a_job_in_the_background(shell: Shell) -> None:
-    """Which ignores Ctrl-C as its shell wants it, and is ended by `kill`."""
+@pytest.mark.slow
+def test_background_job_ignores_ctrl_c(shell: Shell) -> None:
+    """Shells start background jobs with SIGINT ignored; `kill` ends them."""
     done = shell(
         "yes 'a b' | bert-tokemb embed - -o out.pkl & sleep 2; kill -INT $!; sleep 0.5\n"
         "kill -0 $! && kill $!; wait $! || echo $?; ls -A"

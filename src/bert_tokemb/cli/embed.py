@@ -1,202 +1,174 @@
-"""``bert-tokemb embed``: a text in, an array for each of its lines out."""
+"""``bert-tokemb embed``: a text in, one array of word vectors per line out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import UsageError
 from ..signals import hold_signals
+from .console import log_to_stderr, print_message
 from .names import refuse_same_files
 from .options import (
-    ENGINE_OPTIONS,
-    SERVER,
-    address,
-    engine_options,
+    PATH,
+    Command,
+    cased_option,
+    default_server_option,
+    device_option,
     given_names,
-    log_to_stderr,
+    layers_option,
+    max_seq_len_option,
+    model_option,
     option,
-    seconds,
-    tell,
+    precision_option,
+    retries_option,
+    server_option,
+    threads_option,
+    timeout_option,
 )
-
-if TYPE_CHECKING:
-    from ..encoders.server.address import Address
 
 __all__ = ["embed"]
 
-_LONGEST_TIMEOUT = 7 * 24 * 3600.0
 
-# Options of one encoder only; the engine's are the other's.
-_FOR_SERVER = ("timeout", "retries")
+def _complete_strategy(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    names = ("avg", "first", "last", "max")
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-@click.command()
-@click.argument("input_name", metavar="INPUT")
+@click.command(cls=Command, short_help="Write one vector for each word of a text file.")
+@click.argument("input_name", metavar="INPUT", type=PATH)
 @option(
     "-o",
     "--output",
     "output_name",
-    metavar="PATH",
+    type=PATH,
     required=True,
-    help="Where the result goes; - for stdout.",
+    help="Write the result to PATH; - is standard output.",
+    group="Output",
 )
 @option(
     "--format",
     "output_format",
     type=click.Choice(["pkl", "npyd", "h5", "parquet"]),
-    help="How it is written: a pickled list, a directory of .npy files, HDF5 as AllenNLP's elmo "
-    "writes it, or Parquet.",
-    show_default="as its name ends, or else pkl",
+    show_default="by the extension of the output, else pkl",
+    help="Format of the result: a pickled list (pkl), a directory of .npy files (npyd), HDF5 with "
+    "the layout of AllenNLP's elmo command (h5), or Parquet.",
 )
 @option(
     "--hdf5-shape",
     type=click.Choice(["2d", "3d"]),
     default="2d",
-    show_default=True,
-    help="HDF5: the shape of a sentence. 2d: n x c; 3d: 1 x n x c.",
+    help="Shape of a sentence in HDF5: n x c (2d) or 1 x n x c (3d).",
 )
 @option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    help="The type of its numbers.",
-    show_default="as they are computed",
+    show_default="the type that the encoder computes",
+    help="Data type of the vectors.",
 )
 @option(
+    "--report",
+    "report_name",
+    type=PATH,
+    help="Write a JSON report (counts, affected lines, options) to PATH.",
+)
+@option(
+    "-s",
     "--strategy",
     default="avg",
-    show_default=True,
     metavar="NAME",
-    help="How the pieces of a word become one vector: avg, first, last, max, an installed "
+    shell_complete=_complete_strategy,
+    help="How to merge the vectors of the pieces of a word: avg, first, last, max, an installed "
     "plug-in, or package.module:function.",
-)
-@option(
-    "--server",
-    callback=address,
-    metavar=SERVER,
-    show_default="localhost, if anything listens there",
-    help="Have a bert-serving-server compute. Ports left out are 5555 and 5556.",
-)
-@option(
-    "--model",
-    metavar="DIR|HUB_ID",
-    show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
-    help="Have the embedded engine compute, with a BERT in a directory or on the Hugging Face hub.",
-)
-@engine_options("Engine: ")
-@option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=_LONGEST_TIMEOUT),
-    callback=seconds,
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Server: how long one request may take before it is sent again.",
-)
-@option(
-    "--retries",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Server: how many times it is sent again.",
+    group="Words and sentences",
 )
 @option(
     "--long-sentences",
     type=click.Choice(["window", "error"]),
     default="window",
-    show_default=True,
-    help="What becomes of a sentence that is too long for the model. window: it is embedded in "
-    "overlapping windows; error: it ends the run.",
+    help="What to do with a sentence that is too long for the model: embed it in overlapping "
+    "windows, or stop with an error.",
 )
 @option(
     "--blank-lines",
     type=click.Choice(["keep", "skip"]),
     default="keep",
-    show_default=True,
-    help="keep: a blank line gives a 0 x c array; skip: it gives none.",
+    help="What to do with a blank line: write an empty array (0 x c), or nothing.",
 )
 @option(
     "--strict/--no-strict",
-    help="Refuse unknown words and words without pieces, instead of counting them.",
+    help="Stop with an error at a word that is unknown to the model or has no pieces. Without it, "
+    "these words are counted.",
 )
+@model_option(group="Local encoder")
+@layers_option()
+@max_seq_len_option()
+@cased_option()
+@device_option()
+@precision_option()
+@threads_option()
+@server_option(group="Server")
+@timeout_option()
+@retries_option()
+@default_server_option()
 @option(
     "--restart/--no-restart",
-    help="Begin anew where an interrupted run would be continued.",
+    help="Start over instead of resuming an interrupted run.",
+    group="Run",
 )
 @option(
     "--disk-check/--no-disk-check",
     default=True,
-    help="Refuse what the disk has no room for, as soon as that is known.",
+    help="Stop early if the result will not fit on the disk.",
 )
-@option(
-    "--report",
-    "report_name",
-    metavar="PATH",
-    help="Where a report goes, in JSON: what was met, on which lines, with which options.",
-)
-@option("--quiet/--no-quiet", help="Tell nothing but errors.")
-@option("--look-ahead", type=int, default=32 << 20, hidden=True)
-@option("--default-server", callback=address, default="localhost", hidden=True)
+@option("-q", "--quiet/--no-quiet", help="Suppress all output except errors.")
 def embed(**options: Any) -> Callable[[], None]:
-    """Embed the words of INPUT, a UTF-8 text with one sentence a line, or - for stdin.
+    """Write one vector for each word of INPUT, a UTF-8 text with one sentence per line.
 
-    A text whose name ends in .gz, .bz2, .xz or .zst is decompressed.
+    \b
+    Examples:
+      bert-tokemb embed text.txt -o vectors.pkl
+      bert-tokemb embed text.txt -o vectors.npyd -m google-bert/bert-base-cased -s first
+      zcat text.gz | bert-tokemb embed - -o vectors.parquet --server gpu.example.org
 
-    The output is a list of float arrays, one for each line: one row for each white-space
-    separated word, as wide as the model. It is pickled, unless --format or its name says otherwise.
+    The result is a list of float arrays, one per line of INPUT. Each has one row per word, where
+    words are separated by white space. An interrupted run is resumed by the same command.
+
+    INPUT is a path, or - for standard input. A file whose name ends in .gz, .bz2, .xz or .zst is
+    decompressed. Without --model and --server, a server on this machine is used if there is one,
+    else the default model.
     """
-    given = given_names(options)
-    for_server = {name: options.pop(name) for name in _FOR_SERVER}
-    for_engine = {name: options.pop(name) for name in ENGINE_OPTIONS}
-    for_server["long_sentences"] = for_engine["long_sentences"] = options["long_sentences"]
-    return partial(
-        _embed,
-        **options,
-        for_server=for_server,
-        for_engine=for_engine,
-        given=given - {"long_sentences"},
-    )
+    return partial(_embed, options, given_names(options))
 
 
-def _embed(
-    *,
-    server: Address | None,
-    model: str | None,
-    default_server: Address,
-    for_server: Mapping[str, Any],
-    for_engine: Mapping[str, Any],
-    given: Collection[str],
-    **options: Any,
-) -> None:
+def _embed(options: Mapping[str, Any], given: Collection[str]) -> None:
     with hold_signals():
         from ..formats.registry import format_of
         from ..jobs.job import run_job
         from ..jobs.options import EmbedOptions
-        from .encoder_choice import choose_encoder
+        from .encoder_choice import ENCODER_OPTIONS, choose_encoder
 
-    asked = EmbedOptions(**options)
-    log_to_stderr(logging.ERROR if asked.quiet else logging.WARNING)
-    if not asked.output_name:
-        raise UsageError("--output is empty: give the path of a file, or - for stdout")
-    if "hdf5_shape" in given and format_of(asked.output_name, asked.output_format).name != "h5":
-        raise UsageError("--hdf5-shape cannot be given here: it belongs to .h5 files")
-    if asked.report_name == "":
-        raise UsageError("--report is empty: give the path of a file")
-    if asked.report_name == "-":
+    job = EmbedOptions(**{name: options[name] for name in options if name not in ENCODER_OPTIONS})
+    log_to_stderr(logging.ERROR if job.quiet else logging.WARNING)
+    format = format_of(job.output_name, job.output_format)
+    if "hdf5_shape" in given and format.name != "h5":
+        raise UsageError(
+            "--hdf5-shape applies only to HDF5: give --format h5, or an --output that ends in .h5"
+        )
+    if job.report_name == "":
+        raise UsageError("the name of the report is empty: give a path as --report")
+    if job.report_name == "-":
         raise UsageError("--report cannot be standard output: give the path of a file")
-    refuse_same_files(asked.input_name, asked.output_name, asked.report_name)
-    choose = partial(
-        choose_encoder,
-        server,
-        model,
-        default_server=default_server,
-        for_server=for_server,
-        for_engine=for_engine,
-        given=given,
+    refuse_same_files(job.input_name, job.output_name, job.report_name)
+    run_job(
+        job,
+        open_encoder=partial(choose_encoder, options, given),
+        say=(lambda line: None) if job.quiet else print_message,
     )
-    run_job(asked, choose, (lambda line: None) if asked.quiet else tell)

@@ -1,9 +1,9 @@
-"""A server, or the engine in this process: which one, and why."""
+"""Which encoder a command uses: a server, or the local one in this process."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,115 +11,118 @@ from ..errors import BrokenPackageError, MissingPackageError, ServerError, Usage
 from ..extras import importing
 from ..signals import hold_signals
 from ..types import Encoder
+from .advice import with_advice
 
 if TYPE_CHECKING:
     from ..encoders.server.address import Address
 
-__all__ = ["choose_encoder"]
+__all__ = ["ENCODER_OPTIONS", "choose_encoder"]
 
 AnyEncoder: TypeAlias = AbstractContextManager[Encoder[Any]]
 
+_LOCAL_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "threads")
+_SERVER_OPTIONS = ("timeout", "retries")
+_COMMON_OPTIONS = ("long_sentences",)
+
+ENCODER_OPTIONS = {"server", "default_server", "model", *_LOCAL_OPTIONS, *_SERVER_OPTIONS}
+"""The options that only :func:`choose_encoder` uses."""
+
+_PROBE_TIMEOUT = 1.0  # seconds; on this machine a connection is accepted or refused at once
+
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 1.0  # seconds; on this machine a port is open or refused at once
 
+def choose_encoder(options: Mapping[str, Any], given: Collection[str]) -> AnyEncoder:
+    """Open the encoder that the user asked for, or else the one that is available.
 
-def choose_encoder(
-    server: Address | None,
-    model: str | None,
-    *,
-    default_server: Address,
-    for_server: Mapping[str, Any],
-    for_engine: Mapping[str, Any],
-    given: Collection[str] = (),
-) -> AnyEncoder:
-    """Open the encoder that was asked for; with neither asked for, the one that is there.
-
-    That is a server where something listens at the default address, which then must answer as
-    one, and else the engine with its default model. Which it is, and why, is logged.
+    If the user asked for none, this is the server at the default address, if anything listens
+    there, or else the local encoder with the default model. The choice is logged.
 
     Args:
-        server: Where a server listens.
-        model: A directory, or an id on the hub.
-        default_server: Where to look for a server that nobody asked for.
-        for_server: Arguments of :class:`ServingEncoder`.
-        for_engine: Arguments of :func:`bert_tokemb.encoders.local.open_local`.
-        given: Which of these arguments the user gave in so many words; of ``server`` and
-            ``model`` one that is among them wins over one that is not.
+        options: ``server``, ``default_server``, ``model``, and options of the encoders.
+        given: The options that were given on the command line. Of ``server`` and ``model``, one
+            that was given wins over one that was set by an environment variable.
 
     Raises:
-        UsageError: both are asked for, or arguments are given for the other one.
-        ServerError: the server does not answer, or not as it must.
-        ModelError: the model cannot be used.
-        MissingPackageError: the engine is not installed.
+        UsageError: if both are given, or options of the encoder that is not used.
+        ServerError: if the server does not answer, or has unsuitable settings.
+        ModelError: if the model cannot be used.
+        MissingPackageError: if the packages of the local encoder are not installed.
     """
-    # The command line wins over a variable that it excludes.
+    server: Address | None = options["server"]
+    model: str | None = options["model"]
     if "model" in given and "server" not in given:
         server = None
     if "server" in given and "model" not in given:
         model = None
-    if server and model is not None:
+    if server and model:
         raise UsageError("--server and --model exclude each other: give one of them")
     if server:
-        _refuse(given, for_engine, "they belong to --model; a server is started with its own")
-        return _open_server(server, for_server)
-    if model is not None:
-        _refuse(given, for_server, "they belong to --server")
-        return _open_local(model, for_engine)
-    if _listens(default_server):
-        where = f"a server listens at {default_server.host}:{default_server.port}"
-        _refuse(given, for_engine, f"{where}, and is started with its own: give --model to go past")
-        _log.warning("%s, and gives the vectors; --model would compute them here", where)
-        return _open_default_server(default_server, for_server)
-    from ..encoders.server.handshake import start_command
+        _refuse(given, _LOCAL_OPTIONS, "with --server: a server has its own settings")
+        return _open_server(server, options)
+    if model:
+        _refuse(given, _SERVER_OPTIONS, "with --model: they apply to servers")
+        return _open_local(model, options)
+    return _open_default(options["default_server"], options, given)
 
-    nobody = f"no server listens at {default_server.host}:{default_server.port}"
-    _refuse(given, for_server, f"{nobody}: give --server")
-    try:
-        encoder = _open_local(None, for_engine)
-    except (BrokenPackageError, MissingPackageError) as error:
-        where = f"{default_server.host}:{default_server.port}"
-        error.alternative = (
-            f"start a server (none listens at {where}) with: {start_command(default_server)}"
+
+def _open_default(
+    server: Address, options: Mapping[str, Any], given: Collection[str]
+) -> AnyEncoder:
+    where = f"{server.host}:{server.port}"
+    if _listens(server):
+        _refuse(
+            given,
+            _LOCAL_OPTIONS,
+            f"with the server at {where}, which has its own settings: give --model to compute in "
+            "this process",
         )
+        _log.warning("using the server at %s; give --model to compute in this process", where)
+        try:
+            return _open_server(server, options)
+        except ServerError as error:
+            raise ServerError(
+                f"{with_advice(error)}; or choose another encoder: give --server "
+                "HOST:PORT:PORT_OUT, or --model to compute in this process"
+            ) from error
+    _refuse(given, _SERVER_OPTIONS, f"because no server listens at {where}: give --server")
+    try:
+        encoder = _open_local(None, options)
+    except (BrokenPackageError, MissingPackageError) as error:
+        from ..encoders.server.handshake import start_command
+
+        error.alternative = f"start a server at {where}: {start_command(server)}"
         raise
-    _log.warning("%s: computing in this process with %s", nobody, encoder)
+    _log.warning("no server listens at %s: computing in this process with %s", where, encoder)
     return encoder
 
 
-def _refuse(given: Collection[str], belonging: Mapping[str, Any], why: str) -> None:
-    wrong = [f"--{name.replace('_', '-')}" for name in belonging if name in given]
-    if wrong:
-        raise UsageError(f"{' and '.join(wrong)} cannot be given here: {why}")
+def _refuse(given: Collection[str], names: Sequence[str], why: str) -> None:
+    if wrong := [f"--{name.replace('_', '-')}" for name in names if name in given]:
+        raise UsageError(f"{' and '.join(wrong)} cannot be used {why}")
 
 
 def _listens(address: Address) -> bool:
     try:
-        address.probe(_PATIENCE)
+        address.probe(_PROBE_TIMEOUT)
     except OSError:
         return False
     return True
 
 
-def _open_default_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
-    try:
-        return _open_server(address, for_server)
-    except ServerError as error:
-        raise ServerError(
-            f"{error}; or say which is meant: --server HOST:PORT:PORT_OUT, or --model for the "
-            "engine in this process"
-        ) from error
-
-
-def _open_server(address: Address, for_server: Mapping[str, Any]) -> AnyEncoder:
+def _open_server(address: Address, options: Mapping[str, Any]) -> AnyEncoder:
     with hold_signals():
-        from ..encoders.server.encoder import ServingEncoder  # the engine can start without
+        from ..encoders.server.encoder import ServingEncoder
 
-    return ServingEncoder(address, **for_server)
+    return ServingEncoder(address, **_some(options, _SERVER_OPTIONS))
 
 
-def _open_local(model: str | None, for_engine: Mapping[str, Any]) -> AnyEncoder:
+def _open_local(model: str | None, options: Mapping[str, Any]) -> AnyEncoder:
     with importing("the local encoder", "local"):
-        from ..encoders.local import open_local  # heavy, and perhaps not installed
+        from ..encoders.local import open_local
 
-    return open_local(model, **for_engine)
+    return open_local(model, **_some(options, _LOCAL_OPTIONS))
+
+
+def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: options[name] for name in (*names, *_COMMON_OPTIONS) if name in options}

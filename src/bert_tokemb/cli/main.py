@@ -1,74 +1,83 @@
-"""The command line: hands over to a command, tells errors in a sentence.
+"""The command line as a whole: it runs a command and reports errors.
 
-Nothing heavy is imported before a command runs. Errors become sentences and exit codes in
-:func:`run`, and nowhere else.
+Nothing heavy is imported before a command runs. :func:`run` is the only place where errors become
+messages and exit codes.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from ..errors import TokembError
 from .advice import exit_code, with_advice
+from .console import PROGRAM, print_message, translate_output_errors
 from .embed import embed
 from .info import info
-from .options import PROGRAM, tell, telling_of_output
 from .pieces import pieces
 from .serve import serve
 
 __all__ = ["cli", "run"]
 
 
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(None, "-V", "--version", package_name=PROGRAM, prog_name=PROGRAM)
+def cli() -> None:
+    """Word-level contextual embeddings from a text file: one vector per word."""
+
+
+for command in (embed, info, pieces, serve):
+    cli.add_command(command)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code.
+    """Run the command line and return its exit code.
 
     Args:
-        arguments: The command line without the program's name; by default that of the process.
+        arguments: The arguments of the program, by default those of the process.
     """
     try:
-        # What a command does is done out here, where click does not take an EOFError or a
-        # broken pipe of somebody's strategy for its own.
-        job = _parsed(arguments)
-        if callable(job):
-            job()
+        # Called here, because click handles an EOFError or a broken pipe within a command, such as
+        # one that a user's strategy raises, as its own.
+        if command := _parse(arguments):
+            command()
     except TokembError as error:
-        # One line, whatever names and foreign messages it quotes.
-        tell(f"{PROGRAM}: error: {' '.join(with_advice(error).splitlines())}")
+        _print_error(with_advice(error))
         return exit_code(error)
     except MemoryError as error:
-        tell(f"{PROGRAM}: error: there is not enough memory")
+        _print_error("there is not enough memory")
         return exit_code(error)
-    except click.ClickException as error:
-        # Where there is no standard error, click would take standard output, which is for data.
-        if sys.stderr is not None:
-            with suppress(OSError):
-                error.show()
+    except click.UsageError as error:
+        _print_usage_error(error)
         return error.exit_code
     return 0
 
 
-def _parsed(arguments: Sequence[str] | None) -> Any:
-    """Return what is to be called, if anything is: help and the version are shown already.
+def _parse(arguments: Sequence[str] | None) -> Callable[[], None] | None:
+    """Parse the command line and return the command to run, or None after --help or --version.
 
     Raises:
-        OutputError: they cannot be.
+        click.UsageError: if the command line is invalid.
+        OutputError: if the help or the version cannot be printed.
     """
-    with telling_of_output():  # of nothing else: parsing opens no file
-        return cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    with translate_output_errors():  # nothing else here uses files
+        command = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    return command if callable(command) else None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
-def cli() -> None:
-    """Word-level BERT embeddings from a text file."""
+def _print_error(message: str) -> None:
+    # Names of files and messages of libraries may contain newlines.
+    print_message(f"{PROGRAM}: error: {' '.join(message.splitlines())}")
 
 
-cli.add_command(embed)
-cli.add_command(info)
-cli.add_command(pieces)
-cli.add_command(serve)
+def _print_usage_error(error: click.UsageError) -> None:
+    message = error.format_message()
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+        for line in message.splitlines():
+            print_message(line)
+        return
+    # Written like all other errors: click's messages are sentences.
+    _print_error(message[:1].lower() + message[1:].removesuffix("."))
+    if error.ctx:
+        print_message(f"Try '{error.ctx.command_path} --help' for help.")

@@ -1,4 +1,4 @@
-"""Which files a run may touch: none of them twice."""
+"""The files of a run: none is used twice."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["refuse_same_files"]
 
 
 def refuse_same_files(input_name: str, output_name: str, report_name: str | None) -> None:
-    """See that nothing that is read is written, and nothing is written twice.
+    """Check that the input, the output, the report and their hidden files are different files.
 
     Raises:
-        UsageError: it would be.
+        UsageError: if two of them are the same file.
     """
     source, output = _identities(input_name, 0), _identities(output_name, 1)
     _refuse("INPUT", input_name, source[:1], "--output", output_name, output)
@@ -37,38 +37,39 @@ def _refuse(
     others: list[object],
 ) -> None:
     if identities[:1] == others[:1] != []:
-        raise UsageError(f"{one} and {other} are the same file, {name}: give two")
+        raise UsageError(f"{one} and {other} are the same file, {name}: give two files")
     if set(identities) & set(others):
         raise UsageError(
-            f"{one} {name} and {other} {other_name} exclude each other: a run uses hidden files "
-            "beside what it writes, and one would be the other's; give another name"
+            f"{one} {name} and {other} {other_name} conflict: an output has hidden files next to "
+            "it, and one of them is the other file; give another name"
         )
 
 
 def _identities(name: str, descriptor: int) -> list[object]:
-    """Identify a file, and then the hidden files next to it, whether they exist or not.
+    """Return values that identify a file and its hidden files, whether or not they exist.
+
+    The file comes first. The list is empty for a device or a pipe: it has no hidden files, and may
+    be written by several programs.
 
     Args:
         name: A path, or ``-``.
-        descriptor: What ``-`` stands for.
+        descriptor: The descriptor that ``-`` stands for.
     """
     try:
         target = OutputTarget.resolve(name)
         if name == "-" or target.descriptor is not None:
             found = os.fstat(descriptor if name == "-" else target.descriptor or 0)
-            is_file = stat.S_ISREG(found.st_mode)
-            return [(found.st_dev, found.st_ino)] if is_file else []
-    except (OSError, OutputError):  # closed, or reported when it is opened
+            return [(found.st_dev, found.st_ino)] if stat.S_ISREG(found.st_mode) else []
+    except (OSError, OutputError):  # opening it will fail, with a message of its own
         return []
     if target.is_stream:
-        return []  # a device or a pipe may be written twice
-    hidden = (target.workspace, target.previous)
-    return [_identity_of(target.path), *map(_identity_of, hidden)]
+        return []
+    return [_identity_of(path) for path in (target.path, target.workspace, target.previous)]
 
 
 def _identity_of(path: Path) -> object:
     try:
-        found = path.lstat()
+        found = path.lstat()  # symbolic links are resolved before, and not followed in hidden names
     except OSError:
         return path
     return (found.st_dev, found.st_ino)

@@ -1,128 +1,84 @@
-"""What the commands have in common: options by the environment, the engine's, telling."""
+"""Options that several commands share, and help that groups options."""
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import os
-import signal
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from ..errors import OutputError
-from ..humanize import printable
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from ..encoders.server.address import Address
 
 __all__ = [
-    "ENGINE_OPTIONS",
-    "PROGRAM",
-    "SERVER",
-    "address",
-    "engine_options",
+    "PATH",
+    "Command",
+    "cased_option",
+    "default_server_option",
+    "device_option",
     "given_names",
-    "log_to_stderr",
+    "layers_option",
+    "max_seq_len_option",
+    "model_option",
     "option",
-    "seconds",
+    "precision_option",
+    "retries_option",
+    "server_option",
     "set_names",
-    "show",
-    "tell",
-    "telling_of_output",
+    "threads_option",
+    "timeout_option",
     "variable_of",
 ]
 
-PROGRAM = "bert-tokemb"
-SERVER = "HOST[:PORT[:PORT_OUT]]"
-_MOST_THREADS = 1024
+_MAX_THREADS = 1024
+_MAX_TIMEOUT = 7 * 24 * 3600.0
 _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-def tell(line: str) -> None:
-    """Print a line on standard error, if there still is one, whatever names it quotes."""
-    with suppress(OSError, AttributeError):
-        click.echo(printable(line), err=True)
+PATH = click.Path(readable=False, allow_dash=True)
+"""Completed by the shell, but not checked: whatever opens the file reports errors."""
 
 
-def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Have what is logged told on standard error, a line each."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine(f"{PROGRAM}: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+class Command(click.Command):
+    """A command whose help shows its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each group in a section."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        group = "Options"
+        for parameter in self.get_params(ctx):
+            if not isinstance(parameter, click.Option):
+                continue
+            group = getattr(parameter, "group", "") or group
+            if record := parameter.get_help_record(ctx):
+                groups.setdefault(group, []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
 
 
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def show(lines: Iterable[str]) -> None:
-    """Print lines on standard output, for as long as somebody reads them.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
-    # Whoever reads the first lines alone, as head does, ends us as any other program.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if sys.stdout is None:
-        raise OutputError("cannot write standard output: it is closed")
-    with telling_of_output():
-        _show_all_text()
-    # https://no-color.org; by itself click drops colours where there is no terminal.
-    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    color = False if is_plain else None
-    for line in lines:
-        with telling_of_output():
-            click.echo(line, color=color)
-    with telling_of_output():
-        sys.stdout.flush()
-
-
-def _show_all_text() -> None:
-    """Have standard output show escapes for what its encoding has not, and never fail of it."""
-    # Not what a program that calls us has put there.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def telling_of_output() -> Iterator[None]:
-    """Make an :class:`OutputError` of what the system says of standard output."""
-    try:
-        yield
-    except OSError as error:
-        # What is left in the buffer would be tried once more, and told once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputError(f"cannot write standard output: {error.strerror or error}") from error
+class _Option(click.Option):
+    def __init__(self, *args: Any, group: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.group = group
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option that can also be given by ``BERT_TOKEMB_<OPTION>``, in any command."""
+    """A click option that can also be given by the variable ``BERT_TOKEMB_<LONG_NAME>``.
+
+    Args:
+        names: Short and long names, as for :func:`click.option`.
+        settings: As for :func:`click.option`. In addition, ``group`` is the title of the group to
+            which this option and the following ones belong in the help of a :class:`Command`.
+    """
     long = next(name for name in names if name.startswith("--"))
     variable = variable_of(long[2:].partition("/")[0].replace("-", "_"))
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
-
-
-def given_names(options: Collection[str]) -> set[str]:
-    """Return which of the running command's options the command line gives."""
-    return _given(options, _COMMAND_LINE)
-
-
-def set_names(options: Collection[str]) -> set[str]:
-    """Return which of the running command's options are set by an environment variable."""
-    return _given(options, click.core.ParameterSource.ENVIRONMENT)
-
-
-def _given(options: Collection[str], where: click.core.ParameterSource) -> set[str]:
-    source_of = click.get_current_context().get_parameter_source
-    return {name for name in options if source_of(name) is where}
+    settings = {"show_default": True, "show_envvar": True, **settings}
+    return click.option(*names, cls=_Option, envvar=variable, **settings)
 
 
 def variable_of(name: str) -> str:
@@ -130,23 +86,33 @@ def variable_of(name: str) -> str:
     return f"BERT_TOKEMB_{name.upper()}"
 
 
-def address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
-    """Read where a server listens."""
+def given_names(options: Collection[str]) -> set[str]:
+    """Return the options of the running command that are given on the command line."""
+    return _names_from(_COMMAND_LINE, options)
+
+
+def set_names(options: Collection[str]) -> set[str]:
+    """Return the options of the running command that are set by an environment variable."""
+    return _names_from(click.core.ParameterSource.ENVIRONMENT, options)
+
+
+def _names_from(source: click.core.ParameterSource, options: Collection[str]) -> set[str]:
+    source_of = click.get_current_context().get_parameter_source
+    return {name for name in options if source_of(name) is source}
+
+
+# --- Callbacks --------------------------------------------------------------------------------
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
     if value is None:
         return None
     from ..encoders.server.address import Address
 
     host, *ports = value.split(":")
-    if not host or len(ports) > 2 or not all(_is_port(port) for port in ports):
-        raise click.BadParameter(f"{value!r} is not {SERVER}", ctx, param)
+    if not host or len(ports) > 2 or not all(map(_is_port, ports)):
+        raise click.BadParameter(f"{value!r} is not {param.metavar}", ctx, param)
     return Address(host, *map(int, ports))
-
-
-def seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuse what passes every range."""
-    if math.isnan(value):
-        raise click.BadParameter("nan is no number of seconds", ctx, param)
-    return value
 
 
 def _is_port(text: str) -> bool:
@@ -157,92 +123,125 @@ def _layers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]
     try:
         return [int(number) for number in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not N[,N...]", ctx, param) from None
+        raise click.BadParameter(f"{value!r} is not {param.metavar}", ctx, param) from None
 
 
-_ENGINE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (
-        ("--layers",),
-        {
-            "callback": _layers,
-            "default": "-2",
-            "show_default": True,
-            "metavar": "N[,N...]",
-            "help": "which hidden layers, side by side in this order; -1 is the last.",
-        },
-    ),
-    (
-        ("--max-seq-len",),
-        {
-            "type": click.IntRange(min=3),
-            "metavar": "N",
-            "help": "the most word pieces of a sentence, [CLS] and [SEP] included.",
-            "show_default": "as many as the model takes",
-        },
-    ),
-    (
-        ("--cased/--uncased",),
-        {
-            "default": None,
-            "help": "keep capitals and accents, or strip them.",
-            "show_default": "as the model says",
-        },
-    ),
-    (
-        ("--device",),
-        {
-            "type": click.Choice(["auto", "cpu", "cuda"]),
-            "default": "auto",
-            "show_default": True,
-            "help": "where to compute. auto is a GPU if onnxruntime-gpu is installed.",
-        },
-    ),
-    (
-        ("--precision",),
-        {
-            "type": click.Choice(["fp32", "fp16", "int8"]),
-            "default": "fp32",
-            "show_default": True,
-            "help": "how exactly to compute. int8 is quicker on a CPU, and less exact; fp16 the "
-            "same on a GPU.",
-        },
-    ),
-    (
-        ("--threads",),
-        {
-            "type": click.IntRange(min=1, max=_MOST_THREADS),
-            "metavar": "N",
-            "help": "how many threads compute.",
-            "show_default": "one for each available CPU",
-        },
-    ),
+def _model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("give a directory or a hub ID, not an empty name", ctx, param)
+    return value
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # within any range, for click
+        raise click.BadParameter("nan is not a number of seconds", ctx, param)
+    return value
+
+
+def _complete_directory(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="dir")]
+
+
+# --- The encoder ------------------------------------------------------------------------------
+# Each call makes one option; a command can replace any of the settings.
+
+server_option = partial(
+    option,
+    "--server",
+    callback=_address,
+    metavar="HOST[:PORT[:PORT_OUT]]",
+    show_default="localhost, if a server listens there",
+    help="Use a running bert-serving-server. The default ports are 5555 and 5556.",
 )
 
-ENGINE_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "threads")
-"""Their names in a command."""
+default_server_option = partial(
+    option,
+    "--default-server",
+    callback=_address,
+    default="localhost",
+    metavar="HOST[:PORT[:PORT_OUT]]",
+    hidden=True,
+)
 
+timeout_option = partial(
+    option,
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=_MAX_TIMEOUT),
+    callback=_seconds,
+    default=60.0,
+    metavar="SECONDS",
+    help="Time to wait for a reply before the request is sent again.",
+)
 
-def engine_options(
-    before: str = "", only: Collection[str] = ENGINE_OPTIONS, **instead: Mapping[str, Any]
-) -> Callable[[F], F]:
-    """Add the engine's options to a command.
+retries_option = partial(
+    option,
+    "--retries",
+    type=click.IntRange(min=0),
+    default=3,
+    metavar="N",
+    help="Number of times that a request is sent again.",
+)
 
-    Args:
-        before: What the help of each begins with.
-        only: Which of them.
-        instead: Other settings for some of them.
-    """
+model_option = partial(
+    option,
+    "-m",
+    "--model",
+    callback=_model,
+    metavar="DIR|HUB_ID",
+    shell_complete=_complete_directory,
+    show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
+    help="Compute in this process, with a BERT in a directory or on the Hugging Face hub.",
+)
 
-    def decorate(command: F) -> F:
-        # The last one that is added is the first one told.
-        for names, settings in reversed(_ENGINE):
-            name = names[0].partition("/")[0][2:].replace("-", "_")
-            if name not in only:
-                continue
-            changed = {**settings, **instead.get(name, {})}
-            text = before + changed["help"]
-            changed["help"] = text[0].upper() + text[1:]
-            command = option(*names, **changed)(command)
-        return command
+layers_option = partial(
+    option,
+    "--layers",
+    callback=_layers,
+    default="-2",
+    metavar="N[,N...]",
+    help="Hidden layers to concatenate, in this order; -1 is the last.",
+)
 
-    return decorate
+max_seq_len_option = partial(
+    option,
+    "--max-seq-len",
+    type=click.IntRange(min=3),
+    metavar="N",
+    show_default="the maximum of the model",
+    help="Maximum number of pieces of a sentence, [CLS] and [SEP] included.",
+)
+
+cased_option = partial(
+    option,
+    "--cased/--uncased",
+    default=None,
+    show_default="as the model says",
+    help="Keep capitals and accents, or remove them.",
+)
+
+device_option = partial(
+    option,
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Where to compute. auto uses a GPU if onnxruntime-gpu is installed.",
+)
+
+precision_option = partial(
+    option,
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    help="Numerical precision. Faster but less exact: int8 on a CPU, fp16 on a GPU.",
+)
+
+threads_option = partial(
+    option,
+    "--threads",
+    type=click.IntRange(min=1, max=_MAX_THREADS),
+    metavar="N",
+    show_default="one per available CPU",
+    help="Number of threads that compute.",
+)

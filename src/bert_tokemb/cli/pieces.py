@@ -1,83 +1,53 @@
-"""``bert-tokemb pieces``: how words fall into pieces."""
+"""``bert-tokemb pieces``: how words are split into pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from ..humanize import printable
 from ..signals import hold_signals
-from .options import SERVER, address, engine_options, given_names, log_to_stderr, option, show
-
-if TYPE_CHECKING:
-    from ..encoders.server.address import Address
+from .console import log_to_stderr, show
+from .options import (
+    PATH,
+    Command,
+    cased_option,
+    default_server_option,
+    given_names,
+    model_option,
+    server_option,
+)
 
 __all__ = ["pieces"]
 
-_UNKNOWN, _EMPTY = "red", "yellow"
 
+@click.command(cls=Command, short_help="Show how words are split into pieces.")
+@click.argument("input_name", metavar="INPUT", type=PATH)
+@model_option(help="Use the tokenizer of a BERT in a directory or on the Hugging Face hub.")
+@cased_option(help="With --model: keep capitals and accents, or remove them.")
+@server_option(help="Ask a running bert-serving-server. The default ports are 5555 and 5556.")
+@default_server_option()
+def pieces(**options: Any) -> Callable[[], None]:
+    r"""Show how the words of INPUT are split into pieces, one line per sentence.
 
-@click.command()
-@click.argument("input_name", metavar="INPUT")
-@option(
-    "--server",
-    callback=address,
-    metavar=SERVER,
-    show_default="localhost, if anything listens there",
-    help="Ask a bert-serving-server.",
-)
-@option(
-    "--model",
-    metavar="DIR|HUB_ID",
-    show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
-    help="Ask the embedded engine, with a BERT in a directory or on the Hugging Face hub.",
-)
-@engine_options("Engine: ", only=("cased",))
-@option("--default-server", callback=address, default="localhost", hidden=True)
-def pieces(
-    input_name: str,
-    server: Address | None,
-    model: str | None,
-    cased: bool | None,
-    default_server: Address,
-) -> Callable[[], None]:
-    r"""Show how the words of INPUT fall into pieces, one line a sentence; - is stdin.
-
-    Words stand between bars; a bar of the text is shown as \|. An unknown word, red on a terminal,
-    is followed by the word itself: [UNK]=word. A word without pieces, yellow, is =word alone.
+    INPUT is a text as for embed; - is standard input. Words are separated by bars; a bar in the
+    text is shown as \|. An unknown word (red on a terminal) is followed by the word itself, as in
+    [UNK]=word. A word without pieces (yellow) is shown as =word.
     """
-    given = given_names(["cased", "server", "model"])
-    return partial(_pieces, input_name, server, model, cased, default_server, given)
+    return partial(_pieces, options, given_names(options))
 
 
-def _pieces(
-    input_name: str,
-    server: Address | None,
-    model: str | None,
-    cased: bool | None,
-    default_server: Address,
-    given: set[str],
-) -> None:
+def _pieces(options: Mapping[str, Any], given: Collection[str]) -> None:
     with hold_signals():
         from ..text.reader import TextInput
         from ..types import Sentence
         from .encoder_choice import choose_encoder
 
     log_to_stderr()
-    with (
-        TextInput(input_name) as text,
-        choose_encoder(
-            server,
-            model,
-            default_server=default_server,
-            for_server={},
-            for_engine={"cased": cased},
-            given=given,
-        ) as encoder,
-    ):
+    with TextInput(options["input_name"]) as text, choose_encoder(options, given) as encoder:
 
         def lines() -> Iterator[str]:
             for number, line in enumerate(text, 1):
@@ -87,14 +57,14 @@ def _pieces(
         show(lines())
 
 
-def _line(words: Sequence[str], pieces_of: Sequence[Sequence[str]]) -> str:
-    return " | ".join(map(_word, words, pieces_of))
+def _line(words: Sequence[str], pieces: Sequence[Sequence[str]]) -> str:
+    return " | ".join(map(_word, words, pieces))
 
 
-def _word(word: str, own: Sequence[str]) -> str:
-    shown = " ".join(r"\|" if piece == "|" else piece for piece in own)
-    if not own:
-        return click.style(f"={printable(word)}", fg=_EMPTY)
-    if "[UNK]" in own:
-        return click.style(f"{shown}={printable(word)}", fg=_UNKNOWN)
+def _word(word: str, pieces: Sequence[str]) -> str:
+    shown = " ".join(r"\|" if piece == "|" else piece for piece in pieces)
+    if not pieces:
+        return click.style(f"={printable(word)}", fg="yellow")
+    if "[UNK]" in pieces:
+        return click.style(f"{shown}={printable(word)}", fg="red")
     return shown

@@ -12,7 +12,20 @@ import click
 from ..errors import UsageError
 from ..extras import importing
 from ..signals import hold_signals
-from .options import PROGRAM, engine_options, given_names, option, set_names, show, variable_of
+from .console import PROGRAM, show
+from .options import (
+    cased_option,
+    device_option,
+    given_names,
+    layers_option,
+    max_seq_len_option,
+    model_option,
+    option,
+    precision_option,
+    set_names,
+    threads_option,
+    variable_of,
+)
 
 __all__ = ["serve"]
 
@@ -33,11 +46,12 @@ class _Serve(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if {"-h", "--help"} & set(args):
             args = ["--help"]
-        elif any(_is_original(arg) for arg in args):
+        elif not ctx.resilient_parsing and any(_is_original(arg) for arg in args):
             with hold_signals():
                 from ..serve.flags import parse
 
-            ctx.meta["original"], args = parse(args)
+            flags, args = parse(args)
+            ctx.meta["original"] = flags or None
         return super().parse_args(ctx, args)
 
 
@@ -48,14 +62,11 @@ def _is_original(argument: str) -> bool:
 
 @click.command(
     cls=_Serve,
+    short_help="Serve a model to clients of bert-as-service.",
     epilog="Instead of --model, all flags of bert-serving-start 1.10.0 are taken, -model_dir "
     "before all: with their meaning, and their defaults.",
 )
-@option(
-    "--model",
-    metavar="DIR|HUB_ID",
-    help="A BERT in a directory, or on the Hugging Face hub.",
-)
+@model_option(show_default=False, help="A BERT in a directory, or on the Hugging Face hub.")
 @option(
     "--host",
     default="127.0.0.1",
@@ -99,14 +110,17 @@ def _is_original(argument: str) -> bool:
     help="NONE: a sentence gives the vectors of its pieces. REDUCE_MEAN, REDUCE_MAX, "
     "REDUCE_MEAN_MAX, CLS_TOKEN or FIRST_TOKEN, SEP_TOKEN or LAST_TOKEN: one vector.",
 )
-@engine_options(
-    max_seq_len={
-        "type": click.IntRange(min=4),
-        "help": "the length of all sentences, [CLS] and [SEP] included: longer ones are cut, "
-        "shorter ones padded.",
-        "show_default": "as long as the longest, up to what the model takes",
-    },
+@layers_option()
+@max_seq_len_option(
+    type=click.IntRange(min=4),
+    help="The length of all sentences, [CLS] and [SEP] included: longer ones are cut, shorter ones "
+    "padded.",
+    show_default="as long as the longest, up to what the model takes",
 )
+@cased_option()
+@device_option()
+@precision_option()
+@threads_option()
 @option(
     "--ready-file",
     metavar="PATH",

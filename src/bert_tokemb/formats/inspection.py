@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, translate
-from ..humanize import format_bytes, printable
+from ..humanize import printable
 from .registry import open_reader
 
 __all__ = ["Inspection", "inspect"]
@@ -67,25 +67,6 @@ class Inspection:
         self.zero += array.zero
         for row in array.first[: _FIRST_ROWS - len(self.first)]:
             self.first.append((self.sentences, row))
-
-    def lines(self) -> Iterator[str]:
-        """Yield lines of text; until the command line has this function."""
-        size = "" if self.size is None else f", {format_bytes(self.size)}"
-        yield f"{printable(self.name)}: {self.kind}{size}"
-        blank = f", {self.blank:,} of them without words" if self.blank else ""
-        yield f"  sentences  {self.sentences:,}{blank}"
-        yield f"  words      {self.words:,}"
-        if self.sentences:
-            widths = " and ".join(map(str, sorted(self.widths)))
-            yield f"  vectors    {widths} wide, {' and '.join(sorted(self.types))}"
-        if self.least <= self.most:
-            yield f"  numbers    {self.least:.4g} to {self.most:.4g}"
-        yield f"  odd rows   {self.zero:,} of zeros, {self.not_finite:,} with NaN or infinity"
-        for name, value in self.about.items():
-            yield f"  {name:<14}  {value}"
-        for sentence, row in self.first:
-            numbers = " ".join(f"{number:8.4f}" for number in row)
-            yield f"  sentence {sentence}: {numbers} ..."
 
 
 def inspect(path: str) -> Inspection:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..pipeline import Pipeline
-from ..signals import raise_if_asked
+from ..signals import raise_if_interrupted
 from ..storage.workspace import atomic_file
 from ..strategies import load_strategy
 from ..text.reader import TextInput
@@ -59,7 +59,7 @@ def run_job(
                 text, tally, record=text.resume_point, progress=progress.advance
             ):
                 for sentence in chunk.sentences:
-                    raise_if_asked()
+                    raise_if_interrupted()
                     output.write(sentence.astype(command.content.dtype))
                 if text.is_rereadable:
                     output.checkpoint(command.state(chunk.resume_point, tally))

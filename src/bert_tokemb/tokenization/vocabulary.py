@@ -95,8 +95,9 @@ def read_google_vocabulary(path: Path, cased: bool | None = None) -> Vocabulary:
             )
         _log.warning(
             "%s does not say whether the model is cased; lower-casing words on the assumption that "
-            "it is not (set 'cased' if it is)",
+            "it is not",
             path.parent,
+            extra={"assumed": "uncased"},
         )
     return Vocabulary(ids, not cased, not cased)
 
