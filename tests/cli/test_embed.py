@@ -132,7 +132,9 @@ def test_stdout_redirected_to_file(server: StandIn, text: Path, tmp_path: Path) 
     assert text.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+@pytest.mark.parametrize(
+    "name", ["/dev/stdout", pytest.param("/dev/fd/1", marks=pytest.mark.slow), "link"]
+)
 def test_other_names_of_stdout_are_written_directly(
     name: str, server: StandIn, tmp_path: Path
 ) -> None:
@@ -181,7 +183,15 @@ def test_inherited_descriptor_is_written_directly(
     assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
 
 
-@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-",
+        pytest.param("/dev/stdout", marks=pytest.mark.slow),
+        pytest.param("/dev/fd/1", marks=pytest.mark.slow),
+        pytest.param(None, id="name of the terminal"),
+    ],
+)
 def test_output_on_terminal_is_refused(name: str | None, server: StandIn, text: Path) -> None:
     ours, theirs = os.openpty()
     tty.setraw(theirs)

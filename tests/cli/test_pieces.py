@@ -70,7 +70,12 @@ PLAIN = "hello | [UNK] [ 2 ##j=\u2603\\x1b[2J | =\\u200b | hank ##cs\r\n"
 
 
 @pytest.mark.parametrize(
-    ("variables", "shown"), [({}, COLORED), ({"NO_COLOR": "1"}, PLAIN), ({"TERM": "dumb"}, PLAIN)]
+    ("variables", "shown"),
+    [
+        pytest.param({}, COLORED, id="color"),
+        pytest.param({"NO_COLOR": "1"}, PLAIN, id="NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, PLAIN, id="dumb", marks=pytest.mark.slow),
+    ],
 )
 def test_pieces_on_terminal(
     variables: dict[str, str], shown: str, shared_tiny: Path, tmp_path: Path

@@ -125,17 +125,26 @@ def test_pipes_for_input_and_output(shell: Shell) -> None:
     reader = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer)))"
     done = shell(f"cat text.txt | bert-tokemb embed - -o - | python -c '{reader}'")
     assert_clean(done, f"{len(LINES)}\n")
+
+
+def test_process_substitution_for_input_and_output(shell: Shell) -> None:
+    assert_clean(shell("bert-tokemb embed <(head -n 5 text.txt) -o >(cat > c.pkl); wait $!"))
+    assert len(shell.arrays("c.pkl")) == 5
+
+
+@pytest.mark.slow
+def test_compressed_file_equals_decompressed_pipe(shell: Shell) -> None:
     assert_clean(
         shell(
             "gzip -c text.txt > t.gz; bert-tokemb embed t.gz -o a.pkl;"
             "gzip -dc t.gz | bert-tokemb embed - -o - > b.pkl; cmp a.pkl b.pkl"
         )
     )
-    assert_clean(shell("bert-tokemb embed <(head -n 5 text.txt) -o >(cat > c.pkl); wait $!"))
-    assert len(shell.arrays("c.pkl")) == 5
 
 
-@pytest.mark.parametrize("source", ["yes 'a b c'", "cat text.txt"])
+@pytest.mark.parametrize(
+    "source", ["yes 'a b c'", pytest.param("cat text.txt", marks=pytest.mark.slow)]
+)
 def test_reader_that_stops_early_ends_the_run(source: str, shell: Shell) -> None:
     done = shell(
         "set +e +o pipefail\n"
