@@ -173,8 +173,8 @@ def test_inherited_descriptor_is_written_directly(
         assert invoke(*options, name, "--quiet", cwd=tmp_path).returncode == 0
         assert invoke(*options, name, "--quiet", "-s", "last", cwd=tmp_path).returncode == 0
         done = invoke(*options, name, "--format", "h5", cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"cannot write {name}: it is open already" in done.stderr
+    assert done.returncode == 2
+    assert f"cannot write h5 to {name}: only pkl can be written to" in done.stderr
     assert done.stderr.count("\n") == 1
     with (tmp_path / "out").open("rb") as file:
         assert file.read(6) == b"before"

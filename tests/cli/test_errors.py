@@ -122,7 +122,7 @@ def test_report_must_not_be_standard_output(
 
 @pytest.mark.parametrize(("source", "more", "message"), [
     (".out.partial", (), "INPUT .out.partial and --output out conflict: an output has hidden"),
-    (".out.journal", (), "INPUT .out.journal and --output out conflict"),
+    (".out.previous", (), "INPUT .out.previous and --output out conflict"),
     (".r.partial", ("--report", "r"), "INPUT .r.partial and --report r conflict"),
     ("text", ("--report", ".out.partial"), "--output out and --report .out.partial conflict"),
 ])  # fmt: skip
