@@ -21,10 +21,18 @@ from .serve import serve
 __all__ = ["cli", "run"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
 @click.version_option(None, "-V", "--version", package_name=PROGRAM, prog_name=PROGRAM)
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Word-level contextual embeddings from a text file: one vector per word."""
+    if context.invoked_subcommand is None:
+        for line in context.get_help().splitlines():
+            print_message(line)
+        context.exit(2)
 
 
 for command in (embed, info, pieces, serve):
@@ -40,8 +48,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         # Called here, because click handles an EOFError or a broken pipe within a command, such as
         # one that a user's strategy raises, as its own.
-        if command := _parse(arguments):
-            command()
+        command = _parse(arguments)
+        if not callable(command):
+            return command
+        command()
     except TokembError as error:
         _print_error(with_advice(error))
         return exit_code(error)
@@ -54,16 +64,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> Callable[[], None] | None:
-    """Parse the command line and return the command to run, or None after --help or --version.
+def _parse(arguments: Sequence[str] | None) -> Callable[[], None] | int:
+    """Parse the command line and return the command to run, or an exit code after --help.
 
     Raises:
         click.UsageError: if the command line is invalid.
         OutputError: if the help or the version cannot be printed.
     """
     with translate_output_errors():  # nothing else here uses files
-        command = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-    return command if callable(command) else None
+        command: Callable[[], None] | int = cli.main(
+            arguments, prog_name=PROGRAM, standalone_mode=False
+        )
+    return command
 
 
 def _print_error(message: str) -> None:
@@ -73,10 +85,6 @@ def _print_error(message: str) -> None:
 
 def _print_usage_error(error: click.UsageError) -> None:
     message = error.format_message()
-    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
-        for line in message.splitlines():
-            print_message(line)
-        return
     # Written like all other errors: click's messages are sentences.
     _print_error(message[:1].lower() + message[1:].removesuffix("."))
     if error.ctx:
