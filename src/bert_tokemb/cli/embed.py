@@ -128,6 +128,7 @@ def _complete_strategy(
     default=True,
     help="Stop early if the result will not fit on the disk.",
 )
+@option("--look-ahead", type=int, default=32 << 20, hidden=True)
 @option("-q", "--quiet/--no-quiet", help="Suppress all output except errors.")
 def embed(**options: Any) -> Callable[[], None]:
     """Write one vector for each word of INPUT, a UTF-8 text with one sentence per line.

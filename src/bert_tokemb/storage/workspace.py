@@ -347,8 +347,11 @@ class Workspace:
 
 def _is_workspace(path: Path) -> bool:
     """Whether a path is a directory that contains nothing but what a workspace does."""
-    is_directory = stat.S_ISDIR(path.lstat().st_mode)
-    return is_directory and {entry.name for entry in path.iterdir()} <= _NAMES
+    try:
+        is_directory = stat.S_ISDIR(path.lstat().st_mode)
+        return is_directory and {entry.name for entry in path.iterdir()} <= _NAMES
+    except FileNotFoundError:  # another run has just removed it
+        return True
 
 
 def _remove(path: Path) -> None:
