@@ -87,11 +87,14 @@ def test_default_address_must_be_a_server(invoke: Command, text: Path, output: P
         ),
         (
             ["--model", "MODEL", "--retries", "3", "--timeout", "1"],
-            "--timeout and --retries cannot be used with --model: they apply to servers",
+            "--timeout and --retries cannot be used with --model: they apply to --server",
         ),
         (
             ["--server", "localhost", "--layers", "-1"],
-            "--layers cannot be used with --server: a server has its own settings",
+            (
+                "--layers cannot be used with --server, which has its own settings: give --model "
+                "to compute in this process"
+            ),
         ),
         (
             ["--timeout", "3"],
@@ -143,5 +146,7 @@ def test_missing_extra_names_its_install_command(
         "bert-tokemb: error: pip install 'bert-tokemb[local]': the local encoder needs the missing "
         "package onnxruntime"
     )
-    alternative = f"; or start a server at {NO_SERVER}: bert-serving-start -model_dir"
+    alternative = (
+        f"; or start a server (none listens at {NO_SERVER}): bert-serving-start -model_dir"
+    )
     assert (alternative in done.stderr) == (not options)

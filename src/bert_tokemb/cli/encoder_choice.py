@@ -58,10 +58,14 @@ def choose_encoder(options: Mapping[str, Any], given: Collection[str]) -> AnyEnc
     if server and model:
         raise UsageError("--server and --model exclude each other: give one of them")
     if server:
-        _refuse(given, _LOCAL_OPTIONS, "with --server: a server has its own settings")
+        _refuse(
+            given,
+            _LOCAL_OPTIONS,
+            "with --server, which has its own settings: give --model to compute in this process",
+        )
         return _open_server(server, options)
     if model:
-        _refuse(given, _SERVER_OPTIONS, "with --model: they apply to servers")
+        _refuse(given, _SERVER_OPTIONS, "with --model: they apply to --server")
         return _open_local(model, options)
     return _open_default(options["default_server"], options, given)
 
@@ -91,7 +95,7 @@ def _open_default(
     except (BrokenPackageError, MissingPackageError) as error:
         from ..encoders.server.handshake import start_command
 
-        error.alternative = f"start a server at {where}: {start_command(server)}"
+        error.alternative = f"start a server (none listens at {where}): {start_command(server)}"
         raise
     _log.warning("no server listens at %s: computing in this process with %s", where, encoder)
     return encoder
