@@ -172,7 +172,7 @@ def test_completion_of_commands(shell: str, expected: str) -> None:
         (["embed", "text", "--device", "c"], "plain,cpu\nplain,cuda\n"),
         (["embed", "--res"], "plain,--restart\n"),
         (["info", "out"], "file,out\n"),
-        (["serve", "-model_dir", "model", "--re"], "plain,--ready-file\n"),
+        (["serve", "-max_seq_len", "x", "--re"], "plain,--ready-file\n"),  # invalid so far
     ],
 )
 def test_completion_of_options_and_paths(words: list[str], expected: str) -> None:
