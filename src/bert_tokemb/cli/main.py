@@ -24,6 +24,7 @@ __all__ = ["cli", "run"]
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(None, "-V", "--version", package_name=PROGRAM, prog_name=PROGRAM)
 @click.pass_context
