@@ -24,7 +24,7 @@ from common import some_text, take_turns, tell
 
 from bert_tokemb import Address
 from support.genuine import GenuineServer, make_model
-from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
+from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.ours import OurServer, client_of
 
 FLOORS = {"256": 10, "NONE": 2}
@@ -89,8 +89,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # the client warns of every request without a limit
     lines = some_text(options.text)[: options.lines]
     with tempfile.TemporaryDirectory() as made:
-        weights = Path(made) / "weights.npz"
-        np.savez(weights, **as_tensorflow(minilm_weights()))
+        weights = minilm_weights()
         model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
         for length, share in SHARE.items():
             measure(model, length, lines[: len(lines) // share], options.rounds)

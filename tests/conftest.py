@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -20,7 +19,6 @@ from support.command import Command
 from support.genuine import NONE, GenuineServer, make_model
 from support.models import (
     TINY,
-    as_tensorflow,
     minilm_config,
     minilm_vocabulary,
     minilm_weights,
@@ -55,10 +53,8 @@ def cased_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """all-MiniLM-L6-v2 as a TensorFlow checkpoint."""
-    weights = tmp_path_factory.mktemp("weights") / "weights.npz"
-    np.savez(weights, **as_tensorflow(minilm_weights()))
     directory = tmp_path_factory.mktemp("minilm")
-    return make_model(directory, minilm_config(), minilm_vocabulary(), weights)
+    return make_model(directory, minilm_config(), minilm_vocabulary(), minilm_weights())
 
 
 @pytest.fixture

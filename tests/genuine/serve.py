@@ -2,9 +2,9 @@
 
     python serve.py -model_dir DIR -port P ...
 
-Runs under Python 3.7. The server binds ``tcp://*`` and has no option for it; everything else
-is as its own command has it. It ends, with its workers, at the end of its standard input: whoever
-started it is gone then, however that came.
+Runs under Python 3.7. The server always binds ``tcp://*``, which is the only thing changed here.
+The server and its workers end at the end of standard input, and so with the process that started
+them, however that ends.
 """
 
 import os
@@ -25,7 +25,7 @@ zmq.Socket.bind = bind_to_loopback
 
 
 def end_with_standard_input():
-    # Not by sys.stdin: its lock would be held in the forked workers, which close it.
+    # Not with sys.stdin: the forked workers close it, and would inherit its lock while it is held.
     while os.read(0, 1):
         pass
     os.killpg(0, signal.SIGKILL)

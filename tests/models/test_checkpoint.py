@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 import os
 import random
-import runpy
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import google_crc32c
 import numpy as np
@@ -52,8 +48,8 @@ from support.checkpoints import (
     varint,
     write,
 )
-from support.genuine import SCRIPTS, server_python
-from support.models import TINY, toy_vocabulary
+from support.genuine import server_python
+from support.models import TINY, as_tensorflow, random_weights, toy_vocabulary
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -130,17 +126,8 @@ def many_types(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix
 
 
-def what_was_drawn() -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    with mock.patch.dict(sys.modules, tensorflow=ModuleType("tensorflow")):
-        script = runpy.run_path(str(SCRIPTS / "make_checkpoint.py"))
-    drawing = np.random.RandomState(20190315)
-    config = dict(TINY, vocab_size=len(toy_vocabulary(cased=False)))
-    for name, shape in script["shapes"](config):
-        yield name, script["draw"](name, shape, drawing)
-
-
 def test_a_model_that_tensorflow_wrote(uncased_model: Path) -> None:
-    drawn = dict(what_was_drawn())
+    drawn = as_tensorflow(random_weights(TINY, len(toy_vocabulary(cased=False))))
     checkpoint = Checkpoint(uncased_model / "bert_model.ckpt")
     assert checkpoint.shapes == {name: value.shape for name, value in drawn.items()}
     for name, value in drawn.items():

@@ -11,12 +11,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
+
+import numpy as np
 
 from bert_tokemb import Address
 
 from .interpreters import environment
+from .models import Weights, as_tensorflow, random_weights
 
 __all__ = [
     "NONE",
@@ -35,46 +41,60 @@ REQUIREMENTS = (
     "bert-serving-server==1.10.0",
 )
 NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
-"""The options without which the server returns no piece vectors."""
+"""The options without which the server does not return the vectors of pieces."""
 
-READY = "all set, ready to serve request!"
-STARTS_WITHIN = 120.0
+_random = SystemRandom()
+
+_READY = "all set, ready to serve request!"
+_START_TIMEOUT = 240.0  # seconds; it takes 4 to 15 on an idle machine
 
 
+@cache
 def server_python() -> str:
-    """Return the interpreter that runs the genuine server; made at first use."""
+    """Return the interpreter of the genuine server; its environment is made at first use."""
     return environment("3.7", REQUIREMENTS)
 
 
 def free_address() -> Address:
-    """Return two ports of the loopback address that nobody uses at the moment."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return Address("127.0.0.1", one.getsockname()[1], other.getsockname()[1])
+    """Return a loopback address with two ports on which nothing listens.
+
+    They are outside the range from which the system takes ports for others.
+    """
+    ports: list[int] = []
+    while len(ports) < 2:
+        port = _random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return Address("127.0.0.1", *ports)
 
 
 def make_model(
     directory: Path,
     config: Mapping[str, Any],
     vocabulary: Sequence[str],
-    weights: Path | None = None,
+    weights: Weights | None = None,
 ) -> Path:
-    """Let TensorFlow 1.15 write a model directory as Google released them."""
+    """Have TensorFlow 1.15 write a model directory as Google released them.
+
+    Args:
+        directory: Where to write it.
+        config: The configuration; ``vocab_size`` is added.
+        vocabulary: The pieces.
+        weights: By PyTorch's names; by default those of :func:`support.models.random_weights`, as
+            in the models of :func:`support.models.write_hugging_face`.
+    """
+    weights = weights or random_weights(config, len(vocabulary))
     with tempfile.TemporaryDirectory() as scratch:
         config_path = Path(scratch) / "config.json"
         config_path.write_text(json.dumps(dict(config, vocab_size=len(vocabulary))))
         vocabulary_path = Path(scratch) / "vocabulary.txt"
         vocabulary_path.write_text("".join(f"{piece}\n" for piece in vocabulary), "utf-8")
+        weights_path = Path(scratch) / "weights.npz"
+        np.savez(weights_path, **as_tensorflow(weights))
+        script = SCRIPTS / "make_checkpoint.py"
         subprocess.run(
-            [
-                server_python(),
-                SCRIPTS / "make_checkpoint.py",
-                directory,
-                config_path,
-                vocabulary_path,
-                *([weights] if weights else []),
-            ],
+            [server_python(), script, directory, config_path, vocabulary_path, weights_path],
             check=True,
             capture_output=True,
         )
@@ -89,7 +109,7 @@ json.dump(sorted({char for char in text if unicodedata.category(char) != "Cn"}),
 
 
 def known_to_the_server(words: list[str]) -> list[str]:
-    """Drop words with characters that are newer than Python 3.7, which its BERT deletes."""
+    """Drop words with characters that Python 3.7 does not know, and its BERT therefore deletes."""
     done = subprocess.run(
         [server_python(), "-c", _KNOWN],
         input=json.dumps("".join(words)),
@@ -102,16 +122,16 @@ def known_to_the_server(words: list[str]) -> list[str]:
 
 
 class GenuineServer:
-    """One server process with its workers; a context manager that leaves none of them behind.
+    """A server process with its workers; a context manager that ends all of them.
 
     Args:
-        options: What stands behind ``bert-serving-start``, ports aside.
+        options: Options of ``bert-serving-start``, except for ports.
     """
 
     def __init__(self, *options: str | Path) -> None:
         self.address = free_address()
         self._options = [str(option) for option in options]
-        # Short: the paths of its ipc sockets have a limit of some 100 characters.
+        # Short, since the paths of its ipc sockets may have about 100 characters.
         self._scratch = Path(tempfile.mkdtemp(prefix="bts-"))
         self._log = self._scratch / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,7 +141,7 @@ class GenuineServer:
         return self._log.read_text("utf-8", "replace")
 
     def start(self) -> None:
-        """Start it, also again on the same ports, and wait until it serves."""
+        """Start the server, possibly again on the same ports, and wait until it is ready."""
         command = [
             server_python(),
             str(SCRIPTS / "serve.py"),
@@ -131,25 +151,29 @@ class GenuineServer:
             *("-graph_tmp_dir", str(self._scratch)),
         ]
         scratch = str(self._scratch)
-        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "ZEROMQ_SOCK_TMP_DIR": scratch, "TMPDIR": scratch}
+        variables = {
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "ZEROMQ_SOCK_TMP_DIR": scratch,
+            "TMPDIR": scratch,
+        }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # its end tells the server that we are gone
+                stdin=subprocess.PIPE,  # the server ends when this process has ended
                 stdout=log,
                 stderr=log,
                 cwd=self._scratch,
-                env={**os.environ, **hidden},
+                env={**os.environ, **variables},
                 start_new_session=True,
             )
-        deadline = time.monotonic() + STARTS_WITHIN
-        while READY not in self.log:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while _READY not in self.log:
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End it at once, with its workers: they share the session it was given."""
+        """Kill the server and its workers, which are in a session of their own."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()

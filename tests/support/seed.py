@@ -1,9 +1,9 @@
-"""The method of the script that this tool descends from, as the baseline to compare with.
+"""The method of the script that this tool replaces, as a baseline to compare with.
 
-Our own words for what hankcs' script of 2019 does: 100 lines a request in the file's order,
-waiting for each; pieces are glued together until they spell the lower-cased word; the vectors
-of each word are merged by themselves. A sentence in which the spelling goes astray loses the
-rest of its words.
+It is our own implementation of what hankcs' script of 2019 does. The script sends 100 lines per
+request, in file order, and waits for each reply. It joins pieces until they spell the lower-cased
+word, and merges the vectors of each word separately. If the spelling of a word fails, the rest of
+the sentence is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bert_serving.client import BertClient
 
 __all__ = ["MERGES", "seed_embed", "seed_merge"]
 
-LINES_A_REQUEST = 100
+_LINES_PER_REQUEST = 100
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +29,8 @@ MERGES: dict[str, Callable[[list[Array]], Array]] = {
 def seed_embed(client: BertClient, lines: Sequence[str], strategy: str) -> Iterator[Array]:
     """Yield an array for each line, with a row for each word that the method does not lose."""
     merge = MERGES[strategy]
-    for i in range(0, len(lines), LINES_A_REQUEST):
-        texts = list(lines[i : i + LINES_A_REQUEST])
+    for i in range(0, len(lines), _LINES_PER_REQUEST):
+        texts = list(lines[i : i + _LINES_PER_REQUEST])
         vectors, tokens = client.encode(texts, show_tokens=True)
         for text, own_vectors, pieces in zip(texts, vectors, tokens, strict=True):
             yield seed_merge(text.lower().split(), own_vectors[1:], pieces[1:-1], merge)
@@ -42,13 +42,13 @@ def seed_merge(
     pieces: Sequence[str],
     merge: Callable[[list[Array]], Array],
 ) -> Array:
-    """Merge the pieces of one sentence word by word."""
+    """Merge the pieces of one sentence, word by word."""
     rows: list[Array] = []
-    spelled, waiting = "", []
+    spelled, collected = "", []
     for piece, vector in zip(pieces, vectors, strict=False):
         spelled += piece.removeprefix("##")
-        waiting.append(vector)
+        collected.append(vector)
         if len(rows) < len(words) and spelled == words[len(rows)]:
-            rows.append(merge(waiting))
-            spelled, waiting = "", []
+            rows.append(merge(collected))
+            spelled, collected = "", []
     return np.stack(rows) if rows else np.zeros((0, vectors.shape[-1]), vectors.dtype)
