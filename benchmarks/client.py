@@ -28,7 +28,7 @@ from common import (
     tell,
 )
 
-from bert_tokemb import Address, ServingEncoder, Tally, embed, load_strategy
+from bert_tokemb import Address, ServerEncoder, Tally, embed, load_strategy
 from bert_tokemb.formats.pickle import PickleOutput
 from bert_tokemb.storage.whole_file import WholeFile
 from bert_tokemb.text.reader import TextInput
@@ -64,7 +64,7 @@ def ours(
     with (
         TextInput(str(text)) as source,
         WholeFile(str(output)) as file,
-        ServingEncoder(address) as encoder,
+        ServerEncoder(address) as encoder,
     ):
         pickled = PickleOutput(file)
         lines, write = iter(source), pickled.write
@@ -90,7 +90,7 @@ class Timed:
         return self._merge(vectors, starts, counts)
 
 
-def time_encoder(encoder: ServingEncoder, watch: Stopwatch) -> None:
+def time_encoder(encoder: ServerEncoder, watch: Stopwatch) -> None:
     """Put a stopwatch at the encoder's seams, the private ones too."""
     encode, exchange = encoder.encode, encoder._exchange
     receiver = exchange._connection._client.receiver

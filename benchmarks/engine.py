@@ -40,7 +40,7 @@ from safetensors.numpy import load_file, save_file
 
 from bert_tokemb import embed
 from bert_tokemb.batching import make_batches
-from bert_tokemb.encoders.local import LocalEncoder, LocalPrepared
+from bert_tokemb.encoders.local import LocalEncoder, LocalSentence
 from bert_tokemb.models.cpus import available_cpus
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.models.loading import Model, load_model
@@ -55,7 +55,7 @@ COMMAND = "the whole command"
 IN_ORDER = "PyTorch, file order, 32 a batch"
 SORTED = "PyTorch, sorted, 2,048 pieces a batch"
 
-Batch = Sequence[LocalPrepared]
+Batch = Sequence[LocalSentence]
 
 
 # What it is called, lines of text, and what is asked of the engine: part of the roof, PyTorch's

@@ -20,11 +20,11 @@ import numpy as np
 from bert_serving.client import BertClient
 from common import disk, scratch, some_text, take_turns, tell
 
-from bert_tokemb import Address, ServingEncoder, embed
+from bert_tokemb import Address, ServerEncoder, embed
 from bert_tokemb.formats.pickle import PickleOutput
 from bert_tokemb.storage.whole_file import WholeFile
 from support.genuine import GenuineServer, make_model
-from support.models import as_tensorflow, minilm_config, minilm_vocabulary, minilm_weights
+from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.seed import MERGES, seed_embed
 
 FLOOR = 2.5
@@ -36,8 +36,7 @@ def genuine_server() -> Iterator[Address]:
     """Run the genuine server with the weights of all-MiniLM-L6-v2; yield its address."""
     options = ("-pooling_strategy", "NONE", "-show_tokens_to_client", "-max_seq_len", "NONE")
     with tempfile.TemporaryDirectory() as made:
-        weights = Path(made) / "weights.npz"
-        np.savez(weights, **as_tensorflow(minilm_weights()))
+        weights = minilm_weights()
         model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
         with GenuineServer("-model_dir", model, *options) as server:
             yield server.address
@@ -45,7 +44,7 @@ def genuine_server() -> Iterator[Address]:
 
 def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
     """Embed the lines, written as they come."""
-    with WholeFile(str(path)) as file, ServingEncoder(address) as encoder:
+    with WholeFile(str(path)) as file, ServerEncoder(address) as encoder:
         output = PickleOutput(file)
         for array in embed(lines, encoder, strategy):
             output.write(array)

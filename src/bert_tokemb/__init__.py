@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .encoders.local import LocalEncoder, open_local
     from .encoders.server.address import Address
-    from .encoders.server.encoder import ServingEncoder
+    from .encoders.server.encoder import ServerEncoder
     from .errors import TokembError
     from .formats.npyd import EmbeddedText
     from .formats.npyd import EmbeddedText as open  # noqa: A004, N813 - to be read as bert_tokemb.open
@@ -28,7 +28,7 @@ __all__ = [
     "Address",
     "EmbeddedText",
     "LocalEncoder",
-    "ServingEncoder",
+    "ServerEncoder",
     "Tally",
     "TokembError",
     "embed",
@@ -42,7 +42,7 @@ _HOMES = {
     "Tally": ".types",
     "EmbeddedText": ".formats.npyd",
     "LocalEncoder": ".encoders.local",
-    "ServingEncoder": ".encoders.server.encoder",
+    "ServerEncoder": ".encoders.server.encoder",
     "TokembError": ".errors",
     "embed": ".pipeline",
     "load_strategy": ".strategies",

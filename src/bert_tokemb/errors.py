@@ -28,9 +28,12 @@ __all__ = [
     "OutputError",
     "OutputInUseError",
     "OutputNameError",
+    "PiecesRefusedError",
     "RefusedWordError",
     "ResumeError",
+    "ServerChangedError",
     "ServerError",
+    "ServerGoneError",
     "ServerSettingsError",
     "ServerSilentError",
     "ServerUnreachableError",
@@ -256,14 +259,22 @@ class ThreadLimitError(ModelError):
 class ServerUnreachableError(ServerError):
     """No bert-serving-server answers at an address."""
 
-    message: str
     address: Any
     """A :class:`bert_tokemb.Address`."""
-    wrong_ports: bool = False
-    """Whether something listens there, though it does not answer as a server."""
+    problem: Literal["no connection", "no answer", "not a server"]
+    detail: str = ""
+    """Why there is no connection, or what was received instead of the settings of a server."""
 
     def __str__(self) -> str:
-        return self.message
+        host, port, port_out = self.address.host, self.address.port, self.address.port_out
+        return {
+            "no connection": f"no bert-serving-server at {host}, ports {port} and {port_out} "
+            f"({self.detail})",
+            "no answer": f"something listens at {host}, port {port}, but no bert-serving-server "
+            f"answers from port {port_out}",
+            "not a server": f"what listens at {self.address} is not a bert-serving-server: it sent "
+            f"{self.detail}",
+        }[self.problem]
 
 
 @dataclass(eq=False)
@@ -285,6 +296,27 @@ class ServerSettingsError(ServerError):
 
 
 @dataclass(eq=False)
+class ServerChangedError(ServerError):
+    """The server was restarted with other settings during a run."""
+
+    address: Any
+    """A :class:`bert_tokemb.Address`."""
+    changes: Mapping[str, tuple[Any, Any]]
+    """The settings that differ: the values before and after."""
+
+    def __str__(self) -> str:
+        changes = "; ".join(
+            f"{name} was {before!r} and is {after!r}"
+            for name, (before, after) in self.changes.items()
+        )
+        return f"the server at {self.address} was restarted with other settings ({changes})"
+
+
+class ServerGoneError(ServerError):
+    """The server no longer listens."""
+
+
+@dataclass(eq=False)
 class ServerSilentError(ServerError):
     """The server did not answer a request within the time-out."""
 
@@ -294,6 +326,16 @@ class ServerSilentError(ServerError):
 
     def __str__(self) -> str:
         return self.message
+
+
+@dataclass(eq=False)
+class PiecesRefusedError(ServerError):
+    """The server was sent pieces, as windows are, and used others."""
+
+    line: int
+
+    def __str__(self) -> str:
+        return f"line {self.line}: the server was sent pieces, but returned other pieces"
 
 
 PARSER_ERRORS: tuple[type[Exception], ...] = (

@@ -35,7 +35,7 @@ FIRST_COMMAND = (
 )
 
 CHECKED_ELSEWHERE = {
-    "python": ["BertClient", "ServingEncoder"],  # need a server: below and in test_serving.py
+    "python": ["BertClient", "ServerEncoder"],  # need a server: below and in test_serving.py
     "text": [
         "bert-tokemb: no server listens",  # the output of the first command: below
         "I'm hankcs   ->",  # a drawing
@@ -43,7 +43,7 @@ CHECKED_ELSEWHERE = {
         "Usage: bert-tokemb",  # test_command_line.py
         "embed(sentences",  # test_python_api.py
         "open_local(model",
-        "ServingEncoder(address",
+        "ServerEncoder(address",
         "src/bert_tokemb/",  # test_contributing.py
     ],
     "json": ['"counts"'],  # below

@@ -15,7 +15,7 @@ from support.pages import blocks, read
 PAGE = "docs/python-api.md"
 
 
-@pytest.mark.parametrize("name", ["embed", "open_local", "ServingEncoder"])
+@pytest.mark.parametrize("name", ["embed", "open_local", "ServerEncoder"])
 def test_signature_is_documented(name: str) -> None:
     (shown,) = (block.text for block in blocks(PAGE, "text") if block.text.startswith(name))
     namespace: dict[str, object] = {}

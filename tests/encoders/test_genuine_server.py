@@ -1,121 +1,136 @@
-"""Against the genuine bert-serving-server 1.10.0."""
+"""The encoder with the genuine bert-serving-server 1.10.0.
+
+The fast tests share one server with those of other folders. The replies that other fast tests need
+are recorded; see :mod:`support.recording`.
+"""
 
 from __future__ import annotations
 
-import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
-from bert_serving.client import BertClient
 
-from bert_tokemb import ServingEncoder, Tally, embed
+from bert_tokemb import ServerEncoder, embed
+from bert_tokemb.encoders.server.sentences import as_text
 from bert_tokemb.errors import LongSentenceError, ServerError
 from bert_tokemb.types import Sentence
-from support.cases import CASES, Case
-from support.command import Command
-from support.genuine import NONE, GenuineServer
+from support.cases import CASES
+from support.client import connect
+from support.command import Command, load
+from support.genuine import NONE, GenuineServer, make_model
+from support.models import TINY, toy_vocabulary
+from support.recording import LONE, NEWER, SCENARIOS, Recording, record
 from support.seed import seed_embed
 from support.texts import random_words
+
+pytestmark = pytest.mark.xdist_group("genuine")
 
 ROOT = Path(__file__).parents[2]
 
 
-def ask_for_pieces(server: GenuineServer, texts: list[str]) -> list[list[str]]:
-    """Return each text's pieces by the original client alone."""
-    client = BertClient(
-        server.address.host,
-        server.address.port,
-        server.address.port_out,
-        timeout=60_000,
-    )
-    with client, pytest.warns(UserWarning, match="max_seq_len"):
-        _, tokens = client.encode(texts, show_tokens=True)
-    return [sentence[1:-1] for sentence in tokens]
+def pieces_of(server: GenuineServer, texts: list[str]) -> list[list[str]]:
+    """Return the pieces of each text, with the original client alone."""
+    with connect(server.address) as client:
+        _, pieces = client.encode(texts, show_tokens=True)
+    return [own[1:-1] for own in pieces]
 
 
-EmbedWith = Callable[..., list[np.ndarray]]
+def plain_text() -> list[str]:
+    """Return plain English in ASCII, where the seed's method loses no word."""
+    text = (ROOT / "LICENSE").read_text("ascii")
+    return [line for line in text.splitlines() if line.split()]
 
 
-@pytest.fixture
-def embed_with() -> EmbedWith:
-    def embed_with(server: GenuineServer, lines: list[str], *args, **kwargs) -> list[np.ndarray]:
-        with ServingEncoder(server.address) as encoder:
-            return list(embed(lines, encoder, *args, **kwargs))
-
-    return embed_with
+# --- Fast: one server -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_cases_are_what_the_server_does(
-    case: Case, server_none: GenuineServer, server_cased: GenuineServer
+def test_example_with_the_genuine_server(
+    server_none: GenuineServer, invoke: Command, tmp_path: Path
 ) -> None:
-    server = server_cased if case.cased else server_none
-    text = " ".join("| | |" if word == "|||" else word for word in case.words)
-    assert ask_for_pieces(server, [text]) == [case.flat]
+    output = tmp_path / "output.pkl"
+    example = ROOT / "examples" / "input.txt"
+    done = invoke("embed", example, "-o", output, "--server", str(server_none.address))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"2 sentences, 5 words -> {output}" in done.stderr
+    arrays = load(output)
+    assert type(arrays) is list
+    assert [(a.shape, a.dtype) for a in arrays] == [((3, 32), np.float32), ((2, 32), np.float32)]
 
 
+def assert_recorded(server: GenuineServer, name: str) -> None:
+    """Check that the server replies as recorded, also with other texts in the same request."""
+    recorded = Recording.load(name)
+    with connect(server.address) as client:
+        found = record(client, SCENARIOS[name])
+        together, _ = client.encode(["hello " * 30, "I'm hankcs"], show_tokens=True)
+    assert found.config == recorded.config
+    assert found.replies.keys() == recorded.replies.keys()
+    for text, (pieces, vectors) in recorded.replies.items():
+        assert found.replies[text][0] == pieces
+        np.testing.assert_allclose(found.replies[text][1], vectors, rtol=0, atol=2e-5)
+    if name == "uncased":
+        _, vectors = recorded(["I'm hankcs"])
+        np.testing.assert_allclose(together[1, :7], vectors[0], rtol=0, atol=2e-5)
+        assert not together[1, 7:].any()
+
+
+def test_server_replies_as_recorded(server_none: GenuineServer) -> None:
+    assert_recorded(server_none, "uncased")
+
+
+def test_same_vectors_as_the_seed(server_none: GenuineServer) -> None:
+    lines = [line for line in plain_text() if line.replace(" ", "").isalpha()]
+    assert len(lines) > 20
+    with connect(server_none.address) as client, ServerEncoder(server_none.address) as encoder:
+        for strategy in ("last", "avg"):
+            theirs = list(seed_embed(client, lines, strategy))
+            ours = list(embed(lines, encoder, strategy))
+            assert [a.shape for a in ours] == [a.shape for a in theirs]
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+# --- Slow: the matrix of settings, and servers that die ---------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_all_servers_reply_as_recorded(name: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS[name]
+    model = make_model(tmp_path / "model", TINY, toy_vocabulary(cased=scenario.cased))
+    with GenuineServer("-model_dir", model, *NONE, *scenario.options) as server:
+        assert_recorded(server, name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("cased", [False, True])
-def test_counts_of_all_cases_together(
+def test_cases_are_those_of_the_server(
     cased: bool, server_none: GenuineServer, server_cased: GenuineServer
 ) -> None:
     cases = [case for case in CASES if case.cased == cased]
-    counts = Tally()
-    with ServingEncoder((server_cased if cased else server_none).address) as encoder:
-        prepared = [
-            encoder.prepare(Sentence(line, case.words)) for line, case in enumerate(cases, 1)
-        ]
-        encoded = next(iter(encoder.encode([prepared])))
-        assert encoded.counts.tolist() == [n for case in cases for n in case.counts]
-        assert not encoded.inexact
-        arrays = list(embed([" ".join(case.words) for case in cases], encoder, tally=counts))
-    assert [len(array) for array in arrays] == [len(case.words) for case in cases]
-    assert counts.empty_words == sum(not own for case in cases for own in case.pieces)
-    assert counts.unknown_words == sum("[UNK]" in own for case in cases for own in case.pieces)
+    texts = [as_text(case.words) for case in cases]
+    server = server_cased if cased else server_none
+    assert pieces_of(server, texts) == [case.flat for case in cases]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_word_gets_its_own_pieces(
-    case: Case, server_none: GenuineServer, server_cased: GenuineServer
-) -> None:
-    """The vectors of its first and last piece are those that the original client gets."""
-    address = (server_cased if case.cased else server_none).address
-    text = " ".join("| | |" if word == "|||" else word for word in case.words)
-    client = BertClient(
-        address.host, address.port, address.port_out, ignore_all_checks=True, timeout=60_000
-    )
-    with client:
-        (vectors,) = client.encode([text])
-    none = np.zeros(vectors.shape[1], np.float32)
-    first, last, done = [], [], 1
-    for count in case.counts:
-        first.append(vectors[done] if count else none)
-        done += count
-        last.append(vectors[done - 1] if count else none)
-    # Beside a longer sentence, so that rows of padding lie between.
-    lines = [" ".join(case.words), "hello " * 60]
-    with ServingEncoder(address) as encoder:
-        for strategy, expected in (("first", first), ("last", last)):
-            array, _ = embed(lines, encoder, strategy)
-            np.testing.assert_allclose(array, expected, rtol=0, atol=2e-5)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("cased", [False, True])
-def test_any_characters_at_all(
+def test_words_of_any_characters(
     cased: bool, server_none: GenuineServer, server_cased: GenuineServer
 ) -> None:
-    """In a sentence each word has the pieces that the server gives it alone."""
+    """In a sentence, each word has the pieces that the server returns for it alone."""
     server = server_cased if cased else server_none
     words = random_words(Random(2019), 3000)
-    alone = ask_for_pieces(server, ["| | |" if word == "|||" else word for word in words])
+    alone = pieces_of(server, [as_text([word]) for word in words])
     sentences = [Sentence(i, words[i : i + 6]) for i in range(0, len(words), 6)]
-    with ServingEncoder(server.address) as encoder:
+    with ServerEncoder(server.address) as encoder:
         prepared = [encoder.prepare(sentence) for sentence in sentences]
         batches = [prepared[i : i + 32] for i in range(0, len(prepared), 32)]
         encoded = list(encoder.encode(batches))
@@ -124,48 +139,29 @@ def test_any_characters_at_all(
     assert not any(one.inexact for one in encoded)
 
 
-# --- The same vectors as the seed's method, with a real model ---------------------------------
-
-
-@pytest.fixture(scope="module")
-def real_text() -> list[str]:
-    """Plain English in ASCII, where the seed's method loses no word."""
-    text = (ROOT / "LICENSE").read_text("ascii")
-    return [line for line in text.splitlines() if line.split()]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("max_seq_len", "tolerance"), [("48", 0.0), ("NONE", 2e-5)])
-def test_same_vectors_as_the_seed(
-    max_seq_len: str, tolerance: float, real_model: Path, real_text: list[str]
+def test_same_vectors_as_the_seed_with_a_real_model(
+    max_seq_len: str, tolerance: float, real_model: Path
 ) -> None:
     """`last` bit for bit with a fixed length; `avg`, and other batches under NONE, to 2e-5."""
+    lines = plain_text()
     options = ("-model_dir", real_model, *NONE, "-max_seq_len", max_seq_len)
-    with GenuineServer(*options) as server:
-        address = server.address
-        client = BertClient(address.host, address.port, address.port_out, check_length=False)
-        with client, ServingEncoder(address) as encoder:
-            for strategy in ("last", "avg"):
-                theirs = list(seed_embed(client, real_text, strategy))
-                ours = list(embed(real_text, encoder, strategy))
-                assert [len(a) for a in ours] == [len(line.split()) for line in real_text]
-                assert [a.shape for a in ours] == [a.shape for a in theirs]
-                difference = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
-                assert difference <= (tolerance if strategy == "last" else 2e-5)
+    with (
+        GenuineServer(*options) as server,
+        connect(server.address) as client,
+        ServerEncoder(server.address) as encoder,
+    ):
+        for strategy in ("last", "avg"):
+            theirs = list(seed_embed(client, lines, strategy))
+            ours = list(embed(lines, encoder, strategy))
+            assert [len(a) for a in ours] == [len(line.split()) for line in lines]
+            assert [a.shape for a in ours] == [a.shape for a in theirs]
+            difference = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
+            assert difference <= (tolerance if strategy == "last" else 2e-5)
 
 
-# --- Sentences that are too long --------------------------------------------------------------
-
-
-def test_a_sentence_that_fits_exactly_is_not_cut(
-    server_32: GenuineServer, server_none: GenuineServer, embed_with: EmbedWith
-) -> None:
-    assert [len(a) for a in embed_with(server_32, ["a " * 30, "!" * 30])] == [30, 1]
-    assert [len(a) for a in embed_with(server_none, ["a " * 62, "!" * 62])] == [62, 1]
-
-
-LONE = "\u200b"  # a word without pieces
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -173,54 +169,38 @@ LONE = "\u200b"  # a word without pieces
         "!" * 63,
         "a" * 63,
         "!" * 63 + " " + LONE,
-        "a " * 62 + "\U0001fac2 b",
-        "\U0001fac2 " * 9 + "a " * 63,
-        "\U0001fac2" + "!" * 63,
+        "a " * 62 + f"{NEWER} b",
+        f"{NEWER} " * 9 + "a " * 63,
+        NEWER + "!" * 63,
         "東 " * 63,
         "hello " * 5000,
     ],
     ids=lambda line: f"{line[:8]}... {len(line)}",
 )
-def test_a_cut_sentence_is_never_taken_for_whole(
-    line: str, server_none: GenuineServer, embed_with: EmbedWith
-) -> None:
-    """The model takes 62 pieces, which no setting of the server tells."""
-    message = r"^line 2, of \d+ words?, has more than the 62 word pieces"
-    with pytest.raises(LongSentenceError, match=message):
-        with ServingEncoder(server_none.address, long_sentences="error") as encoder:
-            list(embed(["hello", line, "world"], encoder))
-    (_, array, _) = embed_with(server_none, ["hello", line, "world"])
+def test_cut_sentence_is_recognised(line: str, server_none: GenuineServer) -> None:
+    """The model accepts 62 pieces, which no setting of the server contains."""
+    lines = ["hello", line, "world"]
+    message = r"^line 2 \(\d+ words?\) has more pieces than the 62 that the server's model"
+    with ServerEncoder(server_none.address, long_sentences="error") as encoder:
+        with pytest.raises(LongSentenceError, match=message):
+            list(embed(lines, encoder))
+    with ServerEncoder(server_none.address) as encoder:
+        _, array, _ = embed(lines, encoder)
     assert len(array) == len(line.split())
 
 
-def test_a_deleted_last_word_is_no_cut(
-    server_32: GenuineServer, server_none: GenuineServer, embed_with: EmbedWith
-) -> None:
-    """The server deletes what its Unicode table lacks: no pieces, but nothing was cut."""
-    for server, most in ((server_32, 30), (server_none, 62)):
-        for n in (0, 1, 5, most - 1, most):
-            line = "a " * n + "\U0001fac2 \U0001f971"
-            (array,) = embed_with(server, [line])
+@pytest.mark.slow
+def test_deleted_last_word_is_no_cut(server_32: GenuineServer, server_none: GenuineServer) -> None:
+    for server, limit in ((server_32, 30), (server_none, 62)):
+        for n in (0, 1, 5, limit - 1, limit):
+            with ServerEncoder(server.address) as encoder:
+                (array,) = embed(["a " * n + f"{NEWER} \U0001f971"], encoder)
             assert array.shape == (n + 2, 32)
             assert array[:n].any(axis=1).all()
             assert not array[n:].any()
 
 
-def test_too_long_for_max_seq_len(server_32: GenuineServer, run: Command, tmp_path: Path) -> None:
-    text = tmp_path / "text"
-    text.write_text("hello world\n" + "a " * 31 + "\n")
-    output = tmp_path / "output.pkl"
-    options = ("--server", server_32.address, "--long-sentences", "error")
-    done = run("embed", text, "-o", output, *options)
-    assert done.returncode == 1
-    assert "line 2 (31 words) has more pieces than the 30 that" in done.stderr
-    assert "-max_seq_len 32" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["text"]
-
-
-# --- Servers started wrongly, and servers that die --------------------------------------------
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "missing"),
     [
@@ -229,21 +209,50 @@ def test_too_long_for_max_seq_len(server_32: GenuineServer, run: Command, tmp_pa
     ],
     ids=["pooling", "tokens"],
 )
-def test_a_wrongly_started_server_is_refused(
-    options: list[str], missing: str, uncased_model: Path, run: Command, tmp_path: Path
+def test_server_without_piece_vectors(
+    options: list[str], missing: str, uncased_model: Path, invoke: Command, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
     text.write_text("hello\n")
     with GenuineServer("-model_dir", uncased_model, *options) as server:
-        done = run("embed", text, "-o", tmp_path / "out", "--server", server.address)
+        address = server.address
+        done = invoke("embed", text, "-o", tmp_path / "out", "--server", str(address))
     assert done.returncode == 3
     assert f"was started without {missing}," in done.stderr
     assert (
         f"bert-serving-start -model_dir {uncased_model} -pooling_strategy NONE "
-        f"-show_tokens_to_client -max_seq_len NONE -cpu -port {server.address.port} "
-        f"-port_out {server.address.port_out}"
+        f"-show_tokens_to_client -max_seq_len NONE -cpu -port {address.port} "
+        f"-port_out {address.port_out}"
     ) in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_settings_that_change_replies(uncased_model: Path) -> None:
+    """Several layers, masked special tokens, replies of a fixed length, small batches."""
+    options = ["-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE"]
+    options += ["-pooling_layer", "-1", "-2", "-mask_cls_sep", "-fixed_embed_length"]
+    options += ["-max_batch_size", "3"]
+    with GenuineServer(*options) as server, ServerEncoder(server.address) as encoder:
+        assert encoder.width == 64
+        lines = ["hello " * n for n in range(1, 11)]
+        arrays = list(embed(lines, encoder, "last"))
+    assert [a.shape for a in arrays] == [(n, 64) for n in range(1, 11)]
+    assert all(a.any(axis=1).all() for a in arrays)
+
+
+@pytest.mark.slow
+def test_several_workers(uncased_model: Path, server_none: GenuineServer) -> None:
+    """Replies overtake one another, but the arrays are in order."""
+    lines = [f"{'hello ' * (n % 40)}{n} world" for n in range(2000)]
+    options = ("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE", "-num_worker", "2")
+    with ServerEncoder(server_none.address) as encoder:
+        expected = list(embed(lines, encoder))
+    with GenuineServer(*options) as server, ServerEncoder(server.address) as encoder:
+        arrays = list(embed(lines, encoder))
+    assert len(arrays) == len(lines)
+    for array, other in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 @pytest.fixture
@@ -258,7 +267,7 @@ def long_text(tmp_path: Path) -> Path:
 
 
 class Running:
-    """The command at work, and a way to wait until the server has done some of its jobs."""
+    """The command at work; entering waits until the server has done some jobs for it."""
 
     def __init__(self, server: GenuineServer, text: Path, output: Path, *options: str) -> None:
         self.server = server
@@ -268,7 +277,7 @@ class Running:
     def __enter__(self) -> Running:
         jobs = self.server.log.count("job done")
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.server.log.count("job done") < jobs + 30:
             assert self.process.poll() is None, self.process.stderr.read()
             assert time.monotonic() < deadline
@@ -286,107 +295,68 @@ def mortal_server(uncased_model: Path) -> Iterator[GenuineServer]:
         yield server
 
 
-def test_a_server_that_is_killed_ends_the_run(
+@pytest.mark.slow
+def test_killed_server_ends_the_run(
     mortal_server: GenuineServer, long_text: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "output.pkl"
-    options = ("--timeout", "1", "--retries", "1")
+    options = ("--timeout", "2", "--retries", "1")
     with Running(mortal_server, long_text, output, *options) as running:
         mortal_server.kill()
-        _, told = running.process.communicate(timeout=30)
+        _, stderr = running.process.communicate(timeout=60)
     assert running.process.returncode == 3
-    assert "is gone; it was last sent line" in told
-    assert str(mortal_server.address) in told
-    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+    assert "is gone; it was last sent line" in stderr
+    assert str(mortal_server.address) in stderr
+    assert not output.exists()
 
 
-def test_a_server_that_is_restarted_lets_the_run_complete(
+@pytest.mark.slow
+def test_restarted_server_completes_the_run(
     mortal_server: GenuineServer, long_text: Path, tmp_path: Path, run: Command
 ) -> None:
     undisturbed = tmp_path / "undisturbed.pkl"
     done = run("embed", long_text, "-o", undisturbed, "--server", mortal_server.address)
     assert done.returncode == 0, done.stderr
     output = tmp_path / "output.pkl"
-    options = ("--timeout", "3", "--retries", "20")
+    options = ("--timeout", "3", "--retries", "100")
     with Running(mortal_server, long_text, output, *options) as running:
         mortal_server.kill()
-        time.sleep(1)
         mortal_server.start()
-        _, told = running.process.communicate(timeout=120)
-    assert running.process.returncode == 0, told
+        _, stderr = running.process.communicate(timeout=240)
+    assert running.process.returncode == 0, stderr
     assert output.read_bytes() == undisturbed.read_bytes()
 
 
-def test_a_worker_that_dies_is_told_from_a_server_that_dies(
+@pytest.mark.slow
+def test_dead_worker_is_distinguished_from_a_dead_server(
     mortal_server: GenuineServer, long_text: Path, tmp_path: Path
 ) -> None:
-    """A list with an empty string kills the genuine worker; the server goes on listening."""
+    """A list with an empty string kills the genuine worker, but the server still listens."""
     address = mortal_server.address
-    options = ("--timeout", "2", "--retries", "1")
+    options = ("--timeout", "5", "--retries", "1")
     with (
         Running(mortal_server, long_text, tmp_path / "output.pkl", *options) as running,
-        BertClient(address.host, address.port, address.port_out, ignore_all_checks=True) as client,
+        connect(address) as client,
     ):
         client._send(b'[""]', 1)
-        _, told = running.process.communicate(timeout=60)
+        _, stderr = running.process.communicate(timeout=120)
     assert running.process.returncode == 3
-    assert "its worker has probably died over line" in told
-    with pytest.raises(ServerError, match="restart it if its worker has died"):
-        ServingEncoder(address, timeout=2)
+    assert "its worker has probably died at line" in stderr
+    with pytest.raises(ServerError, match="no bert-serving-server answers from port"):
+        ServerEncoder(address, timeout=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
-def test_signals_end_a_run_at_once(
+def test_signals_end_a_run(
     signum: signal.Signals, server_none: GenuineServer, long_text: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "output.pkl"
     output.write_bytes(b"older")
     with Running(server_none, long_text, output) as running:
         running.process.send_signal(signum)
-        _, told = running.process.communicate(timeout=10)
+        _, stderr = running.process.communicate(timeout=60)
     assert running.process.returncode == 128 + signum
-    assert signum.name in told
-    assert "Traceback" not in told
+    assert signum.name in stderr
+    assert "Traceback" not in stderr
     assert output.read_bytes() == b"older"
-    assert {path.name for path in tmp_path.iterdir()} == {"text", "output.pkl"}
-
-
-# --- The whole command ------------------------------------------------------------------------
-
-
-def test_the_example(server_none: GenuineServer, run: Command, tmp_path: Path) -> None:
-    output = tmp_path / "output.pkl"
-    example = ROOT / "examples" / "input.txt"
-    done = run("embed", example, "-o", output, "--server", server_none.address)
-    assert done.returncode == 0
-    assert done.stdout == ""
-    assert f"2 sentences, 5 words -> {output}" in done.stderr
-    arrays = pickle.loads(output.read_bytes())
-    assert type(arrays) is list
-    assert [(a.shape, a.dtype) for a in arrays] == [((3, 32), np.float32), ((2, 32), np.float32)]
-
-
-def test_settings_that_change_replies_are_understood(uncased_model: Path) -> None:
-    """Several layers, special pieces masked, replies of a fixed length, small batches."""
-    options = ["-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE"]
-    options += ["-pooling_layer", "-1", "-2", "-mask_cls_sep", "-fixed_embed_length"]
-    options += ["-max_batch_size", "3"]
-    with GenuineServer(*options) as server, ServingEncoder(server.address) as encoder:
-        assert encoder.width == 64
-        lines = ["hello " * n for n in range(1, 11)]
-        arrays = list(embed(lines, encoder, "last"))
-    assert [a.shape for a in arrays] == [(n, 64) for n in range(1, 11)]
-    assert all(a.any(axis=1).all() for a in arrays)
-
-
-def test_several_workers(uncased_model: Path, server_none: GenuineServer) -> None:
-    """Replies overtake one another, and the arrays come in order all the same."""
-    lines = [f"{'hello ' * (n % 40)}{n} world" for n in range(2000)]
-    options = ("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE", "-num_worker", "2")
-    with ServingEncoder(server_none.address) as encoder:
-        expected = list(embed(lines, encoder))
-    with GenuineServer(*options) as server, ServingEncoder(server.address) as encoder:
-        arrays = list(embed(lines, encoder))
-    assert len(arrays) == len(lines)
-    for array, other in zip(arrays, expected, strict=True):
-        np.testing.assert_array_equal(array, other)

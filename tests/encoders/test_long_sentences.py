@@ -1,4 +1,4 @@
-"""Sentences that are too long for the model, by both encoders."""
+"""Sentences that are too long for the model, with both encoders."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from random import Random
 import numpy as np
 import pytest
 
-from bert_tokemb import ServingEncoder, Tally, embed, open_local
-from bert_tokemb.encoders.local import LocalEncoder
-from bert_tokemb.errors import ServerError
+from bert_tokemb import LocalEncoder, ServerEncoder, Tally, embed, open_local
+from bert_tokemb.errors import PiecesRefusedError, ServerGoneError
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.tokenization.windows import windows_of
 from bert_tokemb.tokenization.wordpiece import PieceTokenizer
+from support import recording
 from support.cases import CASES
-from support.command import Command, load
 from support.genuine import GenuineServer
 from support.ours import OurServer
-from support.standin import StandIn
+from support.recording import NEWER, Recording
+from support.standin import Frames, StandIn, Text
 from support.texts import differs, random_words
 from support.tiny import run as run_engine
+from support.tiny import start
 
 LONG = [
     " ".join(word for case in CASES if not case.cased and not case.newer for word in case.words),
@@ -36,7 +37,7 @@ LONG = [
 
 
 def old_words(seed: int, n: int) -> list[str]:
-    """Return words of whatever characters, which Python 3.7 knows as well as this one."""
+    """Return words of any characters that Python 3.7 treats as this Python does."""
     words: list[str] = []
     random = Random(seed)
     while len(words) < n:
@@ -44,17 +45,20 @@ def old_words(seed: int, n: int) -> list[str]:
     return words[:n]
 
 
-def assert_same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], atol: float) -> None:
+def assert_same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
     assert [array.shape for array in ours] == [array.shape for array in theirs]
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+# --- The local encoder ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [64, 23, 6])
-def test_every_piece_has_the_vector_of_its_window(limit: int, engine: Engine) -> None:
-    """What a window gives, computed by hand."""
+def test_pieces_have_the_vectors_of_their_windows(limit: int, engine: Engine) -> None:
+    """Each window is computed alone."""
     tokenizer = PieceTokenizer(engine.model.vocabulary)
-    lines = [*LONG, *(" ".join(random_words(Random(n), 80)) for n in range(20))]
+    lines = [*LONG, *(" ".join(random_words(Random(n), 80)) for n in range(3))]
     with LocalEncoder(engine, max_seq_len=limit) as encoder:
         arrays = list(embed(lines, encoder, "last"))
     for line, array in zip(lines, arrays, strict=True):
@@ -68,89 +72,118 @@ def test_every_piece_has_the_vector_of_its_window(limit: int, engine: Engine) ->
             for j, end in enumerate(ends):
                 if pieces[j] and window.kept_start < end <= window.kept_end:
                     expected[j] = vectors[end - window.start]
-        assert_same([array], [expected], 2e-5)
+        assert_same([array], [expected])
 
 
-def test_what_fits_is_as_it_was(engine: Engine) -> None:
+def test_short_sentences_do_not_depend_on_long_ones(engine: Engine) -> None:
     short = [" ".join(random_words(Random(n), 1 + n % 20)) for n in range(50)]
     mixed = [line for pair in zip(short, LONG * 9, strict=False) for line in pair]
     with LocalEncoder(engine) as encoder:
         alone = list(embed(short, encoder))
-        counts = Tally()
-        together = list(embed(mixed, encoder, tally=counts))
+        tally = Tally()
+        together = list(embed(mixed, encoder, tally=tally))
     assert all(np.array_equal(a, b) for a, b in zip(together[::2], alone, strict=True))
-    assert counts.windowed_sentences == len(short)
+    assert tally.windowed_sentences == len(short)
+
+
+# --- Both encoders ----------------------------------------------------------------------------
+
+
+def test_windows_equal_those_of_the_recorded_server(shared_tiny: Path) -> None:
+    lines = ["hello world", *recording.LONG]
+    counts, other_counts = Tally(), Tally()
+    with (
+        Recording.load("32").server() as server,
+        ServerEncoder(server.address) as server_encoder,
+        LocalEncoder(start(shared_tiny, (-2,)), max_seq_len=32) as local_encoder,
+    ):
+        served = list(embed(lines, server_encoder, tally=counts))
+        computed = list(embed(lines, local_encoder, tally=other_counts))
+    assert_same(served, computed)
+    assert counts == other_counts
+    assert counts.windowed_sentences == len(recording.LONG)
+
+
+def test_deleted_characters_do_not_change_windows() -> None:
+    """The server deletes a newer character; its pieces are found by asking."""
+    *_, odd = recording.NEWER_LONG
+    tally = Tally()
+    with Recording.load("32").server() as server, ServerEncoder(server.address) as encoder:
+        arrays = list(embed([odd, odd.replace(NEWER, "")], encoder, tally=tally))
+    assert_same(arrays[:1], arrays[1:])
+    assert tally.windowed_sentences == 2
 
 
 @pytest.fixture
 def encoders(
     uncased_model: Path, server_32: GenuineServer, server_none: GenuineServer
-) -> Iterator[list[tuple[ServingEncoder, LocalEncoder]]]:
-    """The genuine server and the engine, with two limits, and the same model."""
+) -> Iterator[list[tuple[ServerEncoder, LocalEncoder]]]:
+    """The genuine server and the engine with the same model, with two limits."""
     with (
-        ServingEncoder(server_32.address) as server_of_32,
-        ServingEncoder(server_none.address) as server_of_64,
+        ServerEncoder(server_32.address) as server_of_32,
+        ServerEncoder(server_none.address) as server_of_64,
         open_local(str(uncased_model), cased=False, max_seq_len=32) as engine_of_32,
         open_local(str(uncased_model), cased=False) as engine_of_64,
     ):
         yield [(server_of_32, engine_of_32), (server_of_64, engine_of_64)]
 
 
-def test_both_encoders_give_the_same(
-    encoders: list[tuple[ServingEncoder, LocalEncoder]],
+@pytest.mark.slow
+@pytest.mark.xdist_group("genuine")
+def test_both_encoders_return_the_same_vectors(
+    encoders: list[tuple[ServerEncoder, LocalEncoder]],
 ) -> None:
-    lines = [
-        "hello world",
-        *LONG,
-        "a b",
-        *(" ".join(old_words(n, 90)) for n in range(9)),
-    ]
+    lines = ["hello world", *LONG, "a b", *(" ".join(old_words(n, 90)) for n in range(9))]
     for server, engine in encoders:
-        counts, told = Tally(), Tally()
+        counts, other_counts = Tally(), Tally()
         served = list(embed(lines, server, tally=counts))
-        computed = list(embed(lines, engine, tally=told))
-        assert_same(served, computed, 2e-5)
+        computed = list(embed(lines, engine, tally=other_counts))
+        assert_same(served, computed)
         assert [len(array) for array in served] == [len(line.split()) for line in lines]
-        assert counts == told
+        assert counts == other_counts
         assert counts.windowed_sentences >= len(LONG)
 
 
-def test_ten_thousand_words_a_line(encoders: list[tuple[ServingEncoder, LocalEncoder]]) -> None:
+@pytest.mark.slow
+@pytest.mark.xdist_group("genuine")
+def test_lines_of_ten_thousand_words(encoders: list[tuple[ServerEncoder, LocalEncoder]]) -> None:
     lines = [" ".join(old_words(n, 10_000)) for n in range(2)]
     for server, engine in encoders:
         served, computed = list(embed(lines, server)), list(embed(lines, engine))
         assert [len(array) for array in served] == [10_000] * 2
-        assert_same(served, computed, 2e-5)
+        assert_same(served, computed)
 
 
-def test_characters_that_the_server_does_not_know(server_none: GenuineServer) -> None:
-    """It deletes them, and what it makes of their words is known when it has been asked."""
-    line = "a b " * 40 + "hank\U0001fac2cs hello " * 3
-    counts = Tally()
-    with ServingEncoder(server_none.address) as encoder:
-        odd, plain = embed([line, line.replace("\U0001fac2", "")], encoder, tally=counts)
-    assert_same([odd], [plain], 2e-5)
-    assert counts.windowed_sentences == 2
-
-
-@pytest.mark.parametrize("options", [(), ("-no_special_token",), ("-cased_tokenization",)])
-def test_our_server_gives_the_same(options: tuple[str, ...], uncased_model: Path) -> None:
+@pytest.mark.xdist_group("genuine")  # for the model, which TensorFlow writes
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-no_special_token",),
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("-cased_tokenization",), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_our_server_returns_the_same_vectors(options: tuple[str, ...], uncased_model: Path) -> None:
     flags = ("-model_dir", uncased_model, "-pooling_strategy", "NONE", "-show_tokens_to_client")
     cased = "-cased_tokenization" in options
     with (
         OurServer(*flags, "-max_seq_len", "NONE", *options) as server,
-        ServingEncoder(server.address) as encoder,
+        ServerEncoder(server.address) as encoder,
         open_local(str(uncased_model), cased=cased) as engine,
     ):
-        assert_same(list(embed(LONG, encoder)), list(embed(LONG, engine)), 2e-5)
+        assert_same(list(embed(LONG, encoder)), list(embed(LONG, engine)))
 
 
-def test_pieces_are_learnt_with_few_questions() -> None:
-    with StandIn(limit=66) as server, ServingEncoder(server.address) as encoder:
+# --- Requests to the server -------------------------------------------------------------------
+
+
+def test_pieces_are_asked_for_in_few_requests() -> None:
+    with StandIn(limit=66) as server, ServerEncoder(server.address) as encoder:
         (array,) = embed(["東京 é " * 5000], encoder)
     assert len(array) == 10_000
     asked = [text for batch in server.requests for text in batch if isinstance(text, str)]
-    # The sentence as it stands, and twice what no half window would hold.
+    # The sentence itself, and every word in a text of about half the limit.
     assert sum(len(text.split()) for text in asked) < 3 * 10_000
     assert len(asked) < 4 * 15_000 / 64
     windows = [text for batch in server.requests for text in batch if not isinstance(text, str)]
@@ -158,38 +191,27 @@ def test_pieces_are_learnt_with_few_questions() -> None:
     assert max(map(len, windows)) == 64
 
 
-def test_a_sentence_that_is_surely_too_long_is_not_sent() -> None:
-    with StandIn(config={"max_seq_len": 12}) as server, ServingEncoder(server.address) as encoder:
+def test_sentence_that_is_surely_too_long_is_not_sent() -> None:
+    with StandIn(config={"max_seq_len": 12}) as server, ServerEncoder(server.address) as encoder:
         assert [len(array) for array in embed(["a " * 11, "b"], encoder)] == [11, 1]
     assert "a " * 10 + "a" not in [text for batch in server.requests for text in batch]
 
 
-def test_a_server_that_takes_pieces_for_others() -> None:
+def test_server_that_replaces_pieces_is_refused() -> None:
     with StandIn(limit=12, known=lambda pieces: ["x"] * len(pieces)) as server:
-        with ServingEncoder(server.address) as encoder:
-            with pytest.raises(ServerError, match="line 2: the server was asked for pieces"):
+        with ServerEncoder(server.address) as encoder:
+            with pytest.raises(PiecesRefusedError, match="line 2: the server was sent pieces, but"):
                 list(embed(["a", "a " * 11], encoder))
 
 
-def test_a_server_that_dies_at_windows() -> None:
-    """Their line is told once, though they are several."""
-
-    def die(server: StandIn, frames: object, texts: Sequence[object]) -> list[list[bytes]] | None:
+def test_line_of_several_windows_is_named_once() -> None:
+    def die(server: StandIn, frames: Frames, texts: list[Text]) -> list[Frames] | None:
         if len(texts) < 2 or isinstance(texts[0], str):
             return None
         server.stop()
         return []
 
     with StandIn(limit=12, fault=die) as server:
-        with ServingEncoder(server.address, retries=0, timeout=0.3) as encoder:
-            with pytest.raises(ServerError, match="is gone; it was last sent line 2: see"):
+        with ServerEncoder(server.address, retries=0, timeout=1) as encoder:
+            with pytest.raises(ServerGoneError, match="is gone; it was last sent line 2: check"):
                 list(embed(["a", "a " * 40], encoder))
-
-
-def test_it_is_told(shared_tiny: Path, run: Command, tmp_path: Path) -> None:
-    text, output = tmp_path / "text", tmp_path / "out.pkl"
-    text.write_text("a b\n" + "a " * 63 + "\n" + "a " * 62 + "\n")
-    done = run("embed", text, "-o", output, "--model", shared_tiny)
-    assert done.returncode == 0
-    assert done.stderr.endswith(" words/s; 1 sentence in windows\n")
-    assert [len(array) for array in load(output)] == [2, 63, 62]

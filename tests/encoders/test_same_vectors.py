@@ -1,4 +1,4 @@
-"""The engine gives what the genuine bert-serving-server gives for the same checkpoint."""
+"""The engine returns the vectors of the genuine bert-serving-server for the same checkpoint."""
 
 from __future__ import annotations
 
@@ -10,21 +10,59 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from bert_tokemb import ServingEncoder, embed
-from bert_tokemb.encoders.local import open_local
+from bert_tokemb import LocalEncoder, ServerEncoder, Tally, embed, open_local
 from bert_tokemb.types import Encoder
 from support.cases import CASES
 from support.genuine import NONE, GenuineServer, known_to_the_server, make_model
-from support.models import TINY, minilm_directory, toy_vocabulary
+from support.models import TINY, minilm_directory, toy_vocabulary, write_hugging_face
+from support.recording import SCENARIOS, Recording
 from support.texts import random_words
+from support.tiny import start
 
-TOLERANCE = 1e-4
-FOUR = ("-pooling_layer", "-4", "-3", "-2", "-1")
 STRATEGIES = ("avg", "last", "first", "max")
 
 
+def arrays_of(encoder: Encoder, lines: list[str], strategy: str) -> list[np.ndarray]:
+    return list(embed(lines, encoder, strategy))
+
+
+def largest_difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    assert [array.shape for array in ours] == [array.shape for array in theirs]
+    return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(ours, theirs, strict=True))
+
+
+# --- Fast: recorded replies, and a model with the same weights --------------------------------
+
+
+@pytest.mark.parametrize("name", ["uncased", "cased", "layers"])
+def test_engine_equals_the_recorded_server(name: str, tmp_path: Path) -> None:
+    newer = {" ".join(case.words) for case in CASES if case.newer}
+    lines = [line for line in SCENARIOS[name].lines if line not in newer]
+    vocabulary = toy_vocabulary(cased=SCENARIOS[name].cased)
+    settings = {"do_lower_case": not SCENARIOS[name].cased}
+    model = write_hugging_face(tmp_path / "model", TINY, vocabulary, settings=settings)
+    found = Recording.load(name)
+    with (
+        found.server() as server,
+        ServerEncoder(server.address) as server_encoder,
+        LocalEncoder(start(model, found.config["pooling_layer"])) as local_encoder,
+    ):
+        for strategy in STRATEGIES:
+            theirs = arrays_of(server_encoder, lines, strategy)
+            ours = arrays_of(local_encoder, lines, strategy)
+            assert largest_difference(ours, theirs) <= 2e-5
+
+
+# --- Slow: genuine servers, five layers and a real model --------------------------------------
+
+TOLERANCE = 1e-4
+FOUR = ("-pooling_layer", "-4", "-3", "-2", "-1")
+slow = pytest.mark.slow
+genuine = pytest.mark.xdist_group("genuine")
+
+
 class Pair(NamedTuple):
-    """A checkpoint, and the four last layers that the genuine server computes of it."""
+    """A checkpoint, and the genuine server that returns its last four layers."""
 
     model: Path
     server: GenuineServer
@@ -44,59 +82,52 @@ def pair(
 
 
 def odd_text(cased: bool) -> list[str]:
-    """Every case that the server knows as we do, and words of any characters at all."""
+    """Return every case that the server treats as we do, and words of any characters."""
     lines = [" ".join(case.words) for case in CASES if case.cased == cased and not case.newer]
     assert len(lines) > 5
     words = known_to_the_server(random_words(Random(11), 3000))
     assert len(words) > 1500
-    # No longer than what the tiny model takes, and of many lengths.
+    # Of many lengths, but not too long for the tiny model.
     lines += [" ".join(words[i : i + 3 + i % 6]) for i in range(0, len(words), 8)]
     return [*lines, "", "hello " * 60, "a"]
 
 
-def arrays_of(encoder: Encoder, lines: list[str], strategy: str) -> list[np.ndarray]:
-    return list(embed(lines, encoder, strategy))
-
-
-def worst(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
-    assert [array.shape for array in ours] == [array.shape for array in theirs]
-    return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(ours, theirs, strict=True))
-
-
-def test_the_four_last_layers(pair: Pair) -> None:
+@slow
+@genuine
+def test_last_four_layers(pair: Pair) -> None:
     lines = odd_text(pair.cased)
     options = {"cased": pair.cased, "threads": 2}
     with (
-        ServingEncoder(pair.server.address) as server,
+        ServerEncoder(pair.server.address) as server,
         open_local(str(pair.model), layers=[-4, -3, -2, -1], **options) as engine,
     ):
         for strategy in STRATEGIES:
             theirs = arrays_of(server, lines, strategy)
             ours = arrays_of(engine, lines, strategy)
             assert [len(a) for a in ours] == [len(line.split()) for line in lines]
-            assert worst(ours, theirs) <= TOLERANCE
-        # Each of them, by itself and elsewhere than in its place, is the same.
+            assert largest_difference(ours, theirs) <= TOLERANCE
+        # A layer is the same when it is computed alone, or in another order.
         for layers, columns in (((-1,), [3]), ((-2,), [2]), ((1,), [0]), ((-1, -3), [3, 1])):
             with open_local(str(pair.model), layers=layers, **options) as other:
                 ours = arrays_of(other, lines, "max")
             kept = [np.hstack([np.hsplit(array, 4)[i] for i in columns]) for array in theirs]
-            assert worst(ours, kept) <= TOLERANCE
+            assert largest_difference(ours, kept) <= TOLERANCE
 
 
-def test_unknown_words_and_words_without_pieces_are_the_same(pair: Pair) -> None:
-    from bert_tokemb import Tally
-
+@slow
+@genuine
+def test_unknown_words_and_words_without_pieces(pair: Pair) -> None:
     lines = odd_text(pair.cased)
-    counted = [Tally(), Tally()]
+    tallies = [Tally(), Tally()]
     with (
-        ServingEncoder(pair.server.address) as server,
+        ServerEncoder(pair.server.address) as server,
         open_local(str(pair.model), cased=pair.cased) as engine,
     ):
-        for encoder, counts in zip((server, engine), counted, strict=True):
-            list(embed(lines, encoder, "first", tally=counts))
-    assert counted[0] == counted[1]
-    assert counted[0].unknown_words > 100
-    assert counted[0].empty_words > 10
+        for encoder, tally in zip((server, engine), tallies, strict=True):
+            list(embed(lines, encoder, "first", tally=tally))
+    assert tallies[0] == tallies[1]
+    assert tallies[0].unknown_words > 100
+    assert tallies[0].empty_words > 10
 
 
 REAL_TEXT = [
@@ -113,17 +144,19 @@ REAL_TEXT = [
 ]
 
 
-def test_a_real_model(real_model: Path) -> None:
-    """Out of the checkpoint that TensorFlow wrote, and out of its safetensors."""
+@slow
+@genuine
+def test_real_model(real_model: Path) -> None:
+    """Its TensorFlow checkpoint, and its safetensors file."""
     license_text = (Path(__file__).parents[2] / "LICENSE").read_text("ascii")
     lines = [*REAL_TEXT, *license_text.splitlines()]
     options = ("-model_dir", real_model, *NONE, "-max_seq_len", "NONE", *FOUR)
-    with GenuineServer(*options) as server, ServingEncoder(server.address) as encoder:
+    with GenuineServer(*options) as server, ServerEncoder(server.address) as encoder:
         theirs = {strategy: arrays_of(encoder, lines, strategy) for strategy in STRATEGIES}
     for model in (real_model, minilm_directory()):
         with open_local(str(model), layers=[-4, -3, -2, -1]) as engine:
             for strategy, expected in theirs.items():
-                assert worst(arrays_of(engine, lines, strategy), expected) <= TOLERANCE
+                assert largest_difference(arrays_of(engine, lines, strategy), expected) <= TOLERANCE
         with open_local(str(model)) as engine:
             middle = [np.hsplit(array, 4)[2] for array in theirs["avg"]]
-            assert worst(arrays_of(engine, lines, "avg"), middle) <= TOLERANCE
+            assert largest_difference(arrays_of(engine, lines, "avg"), middle) <= TOLERANCE

@@ -1,27 +1,31 @@
-"""Faults that the genuine server cannot be made to show, by a stand-in."""
+"""The server encoder with a stand-in, whose vectors can be computed by hand, and with recordings
+of the genuine server.
+"""
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bert_tokemb import Address, ServingEncoder, Tally, embed
-from bert_tokemb.errors import LongSentenceError, ServerError
-from support.genuine import free_address
-from support.standin import Frames, StandIn, pieces_of
+from bert_tokemb import ServerEncoder, Tally, embed
+from bert_tokemb.encoders.server.sentences import as_text
+from bert_tokemb.errors import LongSentenceError
+from bert_tokemb.types import Sentence
+from support.cases import CASES, Case
+from support.recording import LONG, NEWER, NEWER_LONG, Recording
+from support.standin import StandIn, Text, pieces_of
 
 LINES = [f"{'word ' * (n % 7)}number {n}" for n in range(300)]
-"""Distinct, of several lengths, and more than one request holds."""
+"""Distinct, of several lengths, and more than fit into one request."""
 
 
 def expected(line: str) -> list[list[float]]:
-    """The vectors of a line under `first`, by the stand-in's rule."""
+    """Return the vectors of a line with the strategy `first`, by the rule of the stand-in."""
     pieces = ["[CLS]", *pieces_of(line), "[SEP]"]
     rows, j = [], 1
     for word in line.split():
@@ -30,373 +34,216 @@ def expected(line: str) -> list[list[float]]:
     return rows
 
 
-def embed_all(server: StandIn, lines: list[str] = LINES, **options) -> list[list[list[float]]]:
-    options = {"timeout": 0.5, "retries": 2, **options}
-    with ServingEncoder(server.address, **options) as encoder:
+def embed_all(server: StandIn, lines: Sequence[str] = LINES, **options: Any) -> list[Any]:
+    with ServerEncoder(server.address, **options) as encoder:
         return [array.tolist() for array in embed(lines, encoder, "first")]
 
 
-RIGHT = [expected(line) for line in LINES]
+# --- Requests ---------------------------------------------------------------------------------
 
 
-def test_by_hand() -> None:
+def test_vectors_and_requests() -> None:
     with StandIn() as server:
-        assert embed_all(server) == RIGHT
-    # Several requests, none larger than asked, and every line in just one.
+        assert embed_all(server) == [expected(line) for line in LINES]
     batches = server.requests[1:]
     assert len(batches) > 3
     assert max(map(len, batches)) <= 64
-    assert sorted(line for batch in batches for line in batch) == sorted(LINES)
+    assert sorted(chain.from_iterable(batches)) == sorted(LINES)
 
 
-def once(fault: Callable[[StandIn, Frames, list[str]], list[Frames]]):
-    """Do it at the third request only."""
-
-    def at_third(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames] | None:
-        return fault(server, frames, texts) if len(server.requests) == 3 else None
-
-    return at_third
-
-
-def always(fault: Callable[[StandIn, Frames, list[str]], list[Frames]]):
-    """Do it at every request after the first, which the encoder makes when it is built."""
-
-    def at_all(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames] | None:
-        return fault(server, frames, texts) if len(server.requests) > 1 else None
-
-    return at_all
-
-
-def silence(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    return []
-
-
-def _changed(**changes: object):
-    def fault(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        info, vectors = server.encode(texts)
-        info.update({k: v(info[k]) if callable(v) else v for k, v in changes.items()})
-        return [[frames[0], json.dumps(info).encode(), vectors, frames[2]]]
-
-    return fault
-
-
-def half(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    return [server.reply(frames[0], frames[2], texts[: len(texts) // 2])]
-
-
-def few_frames(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    return [server.reply(frames[0], frames[2], texts)[::3]]
-
-
-def no_json(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    return [[frames[0], b"\xff{", b"", frames[2]]]
-
-
-NONSENSE = {
-    "half the sentences": half,
-    "too few frames": few_frames,
-    "no JSON": no_json,
-    "no type": _changed(dtype="no-such-type"),
-    "a type that is no float": _changed(dtype="int32"),
-    "another shape": _changed(shape=lambda shape: [*shape, 2]),
-    "two dimensions": _changed(shape=lambda shape: [shape[0], shape[1] * shape[2]]),
-    "no tokens": _changed(tokens=""),
-    "tokens that are no text": _changed(tokens=lambda tokens: [[1] for _ in tokens]),
-    "tokens of fewer sentences": _changed(tokens=lambda tokens: tokens[1:]),
-    "more tokens than vectors": _changed(tokens=lambda tokens: [t * 9 for t in tokens]),
-    "tokens without [CLS]": _changed(tokens=lambda tokens: [t[1:] for t in tokens]),
-    "a list": lambda server, frames, texts: [[frames[0], b"[]", b"", frames[2]]],
-    "an empty object": lambda server, frames, texts: [[frames[0], b"{}", b"", frames[2]]],
-    "no number": lambda server, frames, texts: [[*server.reply(frames[0], b"", texts)[:3], b"x"]],
-}
-
-
-@pytest.mark.parametrize("fault", NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_once_is_survived(fault: Callable[..., list[Frames]]) -> None:
-    with StandIn(fault=once(fault)) as server:
-        assert embed_all(server) == RIGHT
-
-
-@pytest.mark.parametrize("fault", NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_always_is_told(fault: Callable[..., list[Frames]]) -> None:
-    with StandIn(fault=always(fault)) as server:
-        with pytest.raises(ServerError, match="gave a reply that does not fit the request: ."):
-            embed_all(server, retries=1)
-
-
-def test_another_width_than_before_is_nonsense() -> None:
-    def wider(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        server._width = 9
-        return [server.reply(frames[0], frames[2], texts)]
-
-    with StandIn(fault=always(wider)) as server:
-        with pytest.raises(ServerError, match="does not fit the request"):
-            embed_all(server, retries=0)
-
-
-def late(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    time.sleep(0.8)
-    return [server.reply(frames[0], frames[2], texts)]
-
-
-def wrong_number_first(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    stray = server.reply(frames[0], b"9999", ["not for you"] * len(texts))
-    return [stray, server.reply(frames[0], frames[2], texts)]
-
-
-def twice(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-    return [server.reply(frames[0], frames[2], texts)] * 2
-
-
-@pytest.mark.parametrize("fault", [silence, late, wrong_number_first, twice])
-def test_lost_late_and_stray_replies(fault: Callable[..., list[Frames]]) -> None:
-    with StandIn(fault=once(fault)) as server:
-        assert embed_all(server) == RIGHT
-    # What was sent again was sent as it had been composed.
-    assert {tuple(batch) for batch in server.requests[1:]} == _batches()
-
-
-def _batches() -> set[tuple[str, ...]]:
-    with StandIn() as server:
-        embed_all(server)
-    return {tuple(batch) for batch in server.requests[1:]}
-
-
-@pytest.mark.parametrize("fault", [wrong_number_first, twice])
-def test_stray_replies_are_no_reason_to_ask_again(fault: Callable[..., list[Frames]]) -> None:
-    with StandIn(fault=once(fault)) as server:
-        embed_all(server)
-    assert len(server.requests) == 1 + len(_batches())
-
-
-def test_replies_in_another_order() -> None:
-    held: list[Frames] = []
-
-    def hold(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        held.append(server.reply(frames[0], frames[2], texts))
-        if len(held) < 2:
-            return []
-        released = held[::-1]
-        held.clear()
-        return released
-
-    lines = [line for line in LINES for _ in range(2)]
-    with StandIn(fault=always(hold)) as server:
-        result = embed_all(server, lines)
-    assert result[::2] == RIGHT
-
-
-# --- Silence ----------------------------------------------------------------------------------
-
-
-def test_a_bad_line_is_named() -> None:
-    """The batch fails, its other lines are answered one by one."""
-
-    def choke(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames] | None:
-        return [] if any("poison" in text for text in texts) else None
-
-    lines = [*LINES, "a poison b", *LINES]
-    with StandIn(fault=choke) as server:
-        with pytest.raises(ServerError, match="^line 301: .* answers other lines, but not this"):
-            embed_all(server, lines, retries=1, timeout=0.3)
-
-
-def test_a_batch_that_fails_only_as_a_whole() -> None:
-    def choke(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames] | None:
-        return [] if len(texts) > 3 else None
-
-    with StandIn(fault=choke) as server:
-        with pytest.raises(ServerError, match=r"lines .* together .* though it does one by one"):
-            embed_all(server, retries=0, timeout=0.3)
-
-
-def test_a_worker_that_died() -> None:
-    begin = time.monotonic()
-    with StandIn(fault=always(silence)) as server:
-        with pytest.raises(ServerError, match=r"still tells its settings .* over lines? \d"):
-            embed_all(server, retries=1, timeout=0.3)
-    # Each request was waited for as often as was asked, and no more often.
-    batches = [tuple(batch) for batch in server.requests[1:]]
-    assert batches.count(batches[0]) == 2
-    assert time.monotonic() - begin < 10
-
-
-def test_a_worker_that_was_dead_before() -> None:
-    with StandIn(fault=silence) as server:
-        with pytest.raises(ServerError, match="no request within 0.3 s: its worker has died, or"):
-            embed_all(server, timeout=0.3)
-    assert server.requests == [["."]]  # asked once: nothing was lost
-
-
-def test_death_at_a_request() -> None:
-    def die(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        server.stop()
-        return []
-
-    with StandIn(fault=once(die)) as server:
-        with pytest.raises(ServerError, match=r"is gone; it was last sent lines? \d"):
-            embed_all(server, retries=1, timeout=0.3)
-
-
-def test_death_and_return() -> None:
-    """A server that comes back on its ports while there are attempts left."""
-    returned = StandIn(address=free_address())
-
-    def die(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        server.stop()
-        threading.Timer(1.5, returned.start).start()
-        return []
-
-    with StandIn(fault=once(die), address=returned.given) as server:
-        assert embed_all(server, timeout=1, retries=9) == RIGHT
-    returned.stop()
-    # What the first had answered was not asked again.
-    assert len(returned.requests) == len(_batches()) - 1
-
-
-def test_a_server_that_came_back_as_another_is_refused() -> None:
-    def change(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        server.config["do_lower_case"] = False
-        return []
-
-    with StandIn(fault=once(change)) as server:
-        message = "came back as another one .do_lower_case was True and is False.: run"
-        with pytest.raises(ServerError, match=message):
-            embed_all(server)
-
-
-def test_the_time_of_one_request_does_not_run_while_another_is_computed() -> None:
-    """Four requests of 0.4 s under way, one after the other, are none of them overdue at 0.7 s."""
-
-    def slow(server: StandIn, frames: Frames, texts: list[str]) -> list[Frames]:
-        time.sleep(0.4)
-        return [server.reply(frames[0], frames[2], texts)]
-
-    with StandIn(fault=always(slow)) as server:
-        assert embed_all(server, timeout=0.7, retries=0) == RIGHT
-    assert len(server.requests) == 1 + len(_batches())
-
-
-# --- First contact ----------------------------------------------------------------------------
-
-
-def test_nobody_there() -> None:
-    address = free_address()
-    with pytest.raises(ServerError) as caught:
-        ServingEncoder(address)
-    message = str(caught.value)
-    ports = f"ports {address.port} and {address.port_out}"
-    assert f"no bert-serving-server at 127.0.0.1, {ports} (" in message
-    assert f"-port {address.port} -port_out {address.port_out}" in message
-    assert "bert-serving-start -model_dir" in message
-
-
-def test_a_host_that_does_not_exist() -> None:
-    for host in ("no-such-host.invalid", "x" * 300, ".."):
-        with pytest.raises(ServerError, match="no bert-serving-server at"):
-            ServingEncoder(Address(host))
-
-
-def test_something_else_listens() -> None:
-    begin = time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = Address("127.0.0.1", listener.getsockname()[1], free_address().port_out)
-        with pytest.raises(
-            ServerError, match=f"no bert-serving-server answers from port {address.port_out}"
-        ):
-            ServingEncoder(address)
-    assert time.monotonic() - begin < 10
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_swapped_ports(attempt: int) -> None:
-    """Whoever sends to a port that publishes is hung up on, and could wait for ever."""
-    begin = time.monotonic()
-    with StandIn() as server:
-        address = Address("127.0.0.1", server.address.port_out, server.address.port)
-        with pytest.raises(ServerError, match="no bert-serving-server answers"):
-            ServingEncoder(address)
-    assert time.monotonic() - begin < 10
-
-
-@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": float("nan")}, {"retries": -1}])
-def test_options_that_cannot_be_meant(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="cannot be meant"):
-        ServingEncoder(Address("127.0.0.1"), **options)
-
-
-def test_settings_that_are_none() -> None:
-    with StandIn() as server:
-        server.config = ["not", "a", "dict"]
-        with pytest.raises(ServerError, match="is no bert-serving-server"):
-            ServingEncoder(server.address)
-
-
-def test_another_version_is_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with StandIn(config={"server_version": "1.9.9"}) as server:
-        assert embed_all(server) == RIGHT
-    assert "is version 1.9.9 and its client here 1.10.0" in caplog.text
-
-
-# --- What the genuine server would take long to show ------------------------------------------
-
-
-def test_float16() -> None:
-    """From a server started with `-fp16`."""
-    with StandIn(dtype="float16") as server, ServingEncoder(server.address) as encoder:
+def test_float16_vectors() -> None:
+    """As of a server that was started with `-fp16`."""
+    with StandIn(dtype="float16") as server, ServerEncoder(server.address) as encoder:
         arrays = list(embed(["hello unaffable", ""], encoder))
     assert [(a.dtype, a.shape) for a in arrays] == [(np.float16, (2, 8)), (np.float16, (0, 8))]
     np.testing.assert_array_equal(arrays[0][1, :3], np.float16([4, 7, np.mean([4, 6, 3])]))
 
 
-def test_requests_are_not_larger_than_the_server_takes_undivided() -> None:
+def test_requests_are_not_larger_than_max_batch_size() -> None:
+    """The server would divide them."""
     with StandIn(config={"max_batch_size": 5}) as server:
-        assert embed_all(server) == RIGHT
+        assert embed_all(server) == [expected(line) for line in LINES]
     assert max(map(len, server.requests)) == 5
 
 
-def test_with_a_fixed_length_padding_counts() -> None:
+def test_padding_to_a_fixed_length_counts() -> None:
     with StandIn(config={"max_seq_len": 512}) as server:
-        assert embed_all(server) == RIGHT
+        assert embed_all(server) == [expected(line) for line in LINES]
     assert max(map(len, server.requests)) == 4
 
 
+def test_separator_of_pairs_is_sent_as_three_words() -> None:
+    with StandIn() as server:
+        arrays = embed_all(server, ["a ||| b", "|||", "|||| a|||b"])
+    assert list(map(len, arrays)) == [3, 1, 2]
+    sent = set(chain.from_iterable(server.requests))
+    assert sent == {".", "a | | | b", "| | |", "|||| a|||b"}
+
+
+def test_settings_and_fingerprint() -> None:
+    with StandIn(config={"do_lower_case": False}) as server:
+        with ServerEncoder(server.address) as encoder:
+            assert encoder.source == {"server": str(server.address)}
+            assert encoder.settings["encoder"] == "server"
+            assert encoder.settings["do_lower_case"] is False
+            assert "127.0.0.1" not in str(encoder.settings)
+            vectors = [0, 3, 5, 93, 0, 0, 0, 0, 1, 3, 1, 46, 0, 0, 0, 0, 2, 3, 5, 93, 0, 0, 0, 0]
+            assert encoder.fingerprint() == {"vectors": vectors}
+
+
+# --- Alignment, by the stand-in ---------------------------------------------------------------
+
+
 def _odd_pieces(text: str) -> list[str]:
-    """A tokenizer that is not BERT's: it drops vowels, so that asking does not help."""
+    """Return pieces as of a tokenizer that is not BERT's: it drops vowels, and one word."""
     return [piece for piece in pieces_of(text.replace("o", "")) if piece != "number"]
 
 
-def test_a_server_with_another_tokenizer_loses_no_word() -> None:
-    counts = Tally()
-    with StandIn(pieces=_odd_pieces) as server, ServingEncoder(server.address) as encoder:
-        arrays = list(embed(["hello world", "cat", "you too"], encoder, "first", tally=counts))
+def test_other_tokenizer_loses_no_word() -> None:
+    tally = Tally()
+    with StandIn(pieces=_odd_pieces) as server, ServerEncoder(server.address) as encoder:
+        arrays = list(embed(["hello world", "cat", "you too"], encoder, "first", tally=tally))
     assert [a[:, 0].tolist() for a in arrays] == [[1, 2], [1], [1, 2]]
-    assert counts.inexact_sentences == 2
+    assert tally.inexact_sentences == 2
 
 
-def test_a_cut_by_a_limit_in_no_config() -> None:
+def test_limit_of_the_model_is_found_when_a_sentence_is_cut() -> None:
     with StandIn(limit=12) as server:
         assert len(embed_all(server, ["a " * 10])[0]) == 10
-        with pytest.raises(
-            LongSentenceError, match=r"line 1 \(11 words\) has more pieces than the 10 that"
-        ):
-            embed_all(server, ["a " * 11], long_sentences="error")
+        with pytest.raises(LongSentenceError) as caught:
+            embed_all(server, ["a", "a " * 11], long_sentences="error")
+    error = caught.value
+    assert (error.line, error.words, error.limit) == (2, 11, 10)
+    assert (error.limit_of, error.pieces) == ("server's model", None)
 
 
-def test_a_sentence_that_was_surely_cut_is_not_asked_about() -> None:
-    """Its 10,000 words would be as many questions."""
+def test_sentence_that_was_surely_cut_is_not_asked_about() -> None:
+    """There would be as many questions as it has words: 10,000."""
     with StandIn(limit=12) as server:
         with pytest.raises(LongSentenceError):
             embed_all(server, ["東京 é " * 5000], long_sentences="error")
     assert len(server.requests) == 2
 
 
-def test_the_line_that_looks_like_a_pair() -> None:
-    with StandIn() as server:
-        assert [len(rows) for rows in embed_all(server, ["a ||| b", "|||", "|||| a|||b"])] == [
-            3,
-            1,
-            2,
-        ]
-    sent = {text for batch in server.requests for text in batch}
-    assert sent == {".", "a | | | b", "| | |", "|||| a|||b"}
+# --- Alignment, by the replies of the genuine server ------------------------------------------
+
+
+@cache
+def recording(name: str) -> Recording:
+    return Recording.load(name)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[dict[str, ServerEncoder]]:
+    """Encoders that use recorded servers, by the name of the recording."""
+    with recording("uncased").server() as uncased, recording("cased").server() as cased:
+        with ServerEncoder(uncased.address) as one, ServerEncoder(cased.address) as other:
+            yield {"uncased": one, "cased": other}
+
+
+def name_of(case: Case) -> str:
+    return "cased" if case.cased else "uncased"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_case_has_the_pieces_of_the_genuine_server(case: Case) -> None:
+    (pieces,), _ = recording(name_of(case))([as_text(case.words)])
+    assert pieces[1:-1] == case.flat
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_words_have_the_vectors_of_their_pieces(
+    case: Case, recorded: dict[str, ServerEncoder]
+) -> None:
+    """The other line is the longest of all, so that the vectors of the first are padded."""
+    _, vectors = recording(name_of(case))([as_text(case.words)])
+    starts = 1 + np.cumsum([0, *case.counts])
+    present = np.array(case.counts) > 0
+    same = [" ".join(other.words) for other in CASES if other.cased == case.cased]
+    lines = [" ".join(case.words), max(same, key=len)]
+    for strategy, rows in (("first", starts[:-1]), ("last", starts[1:] - 1)):
+        array, *_ = embed(lines, recorded[name_of(case)], strategy)
+        np.testing.assert_array_equal(array[present], vectors[0, rows[present]])
+        assert not array[~present].any()
+
+
+@pytest.mark.parametrize("cased", [False, True])
+def test_cases_of_one_batch(cased: bool, recorded: dict[str, ServerEncoder]) -> None:
+    cases = [case for case in CASES if case.cased == cased]
+    encoder = recorded["cased" if cased else "uncased"]
+    tally = Tally()
+    prepared = [encoder.prepare(Sentence(line, case.words)) for line, case in enumerate(cases, 1)]
+    (encoded,) = encoder.encode([prepared])
+    assert encoded.counts.tolist() == [n for case in cases for n in case.counts]
+    assert not encoded.inexact
+    arrays = list(embed([" ".join(case.words) for case in cases], encoder, tally=tally))
+    assert [len(array) for array in arrays] == [len(case.words) for case in cases]
+    assert tally.empty_words == sum(not own for case in cases for own in case.pieces)
+    assert tally.unknown_words == sum("[UNK]" in own for case in cases for own in case.pieces)
+
+
+def test_pieces_of_words(recorded: dict[str, ServerEncoder]) -> None:
+    """Of sentences of any length; the limit of the model is found first."""
+    for case in CASES:
+        if not case.cased:
+            words = Sentence(1, case.words)
+            assert [*map(list, recorded["uncased"].pieces(words))] == case.pieces
+    long = Sentence(1, ["hankcs"] * 100 + ["!" * 90])
+    assert recorded["uncased"].pieces(long) == [["hank", "##cs"]] * 100 + [["!"] * 90]
+
+
+# --- Sentences that are cut, by the replies of the genuine server -----------------------------
+
+
+def test_sentence_that_fits_exactly_is_not_cut() -> None:
+    for name, limit in (("32", 30), ("uncased", 62)):
+        with recording(name).server() as server:
+            arrays = embed_all(server, ["a " * limit, "!" * limit], long_sentences="error")
+        assert list(map(len, arrays)) == [limit, 1]
+
+
+@pytest.mark.parametrize("line", [*LONG, *NEWER_LONG], ids=lambda line: f"{line[:8]} {len(line)}")
+def test_cut_sentence_is_recognised(line: str) -> None:
+    lines = ["hello world", line, "hello world"]
+    with recording("32").server() as server:
+        with pytest.raises(
+            LongSentenceError, match=r"^line 2 .* more pieces than the 30 "
+        ) as caught:
+            embed_all(server, lines, long_sentences="error")
+        assert caught.value.limit_of == "server"
+        _, array, _ = embed_all(server, lines)
+    assert len(array) == len(line.split())
+
+
+def test_deleted_last_word_is_no_cut() -> None:
+    """The server deletes characters that its Unicode table lacks, but nothing was cut."""
+    with recording("32").server() as server:
+        for n in (0, 1, 5, 29, 30):
+            (rows,) = embed_all(server, ["a " * n + f"{NEWER} \U0001f971"])
+            array = np.array(rows)
+            assert array.shape == (n + 2, 32)
+            assert array[:n].any(axis=1).all()
+            assert not array[n:].any()
+
+
+def test_several_layers() -> None:
+    found = recording("layers")
+    with found.server() as server, ServerEncoder(server.address) as encoder:
+        assert encoder.width == 96
+        (array,) = embed(["Hello World !"], encoder, "last")
+    np.testing.assert_array_equal(array, found(["Hello World !"])[1][0, 1:-1])
+
+
+def test_text_that_was_not_recorded_fails_the_test() -> None:
+    with pytest.raises(AssertionError, match="not recorded: 'something else'; see tests/support"):
+        with recording("uncased").server() as server:
+            embed_all(server, ["something else"])
+
+
+def test_recorded_replies_are_combined_by_the_longest() -> None:
+    texts: list[Text] = ["Hello World !", "I'm hankcs"]
+    pieces, vectors = recording("uncased")(texts)
+    assert list(map(len, pieces)) == [5, 7]
+    assert vectors.shape == (2, 7, 32)
+    assert not vectors[0, 5:].any()
+    assert recording("32")(["hello world"])[1].shape == (1, 32, 32)

@@ -20,7 +20,7 @@ import pytest
 import zmq
 from bert_serving.client import BertClient, ConcurrentBertClient
 
-from bert_tokemb import Address, ServingEncoder, embed, open_local
+from bert_tokemb import Address, ServerEncoder, embed, open_local
 from bert_tokemb.serve.sockets import FRAME_LIMIT
 from support.command import Command, load
 from support.ours import OurServer, client_of
@@ -192,7 +192,7 @@ def test_the_ready_file(model: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     with OurServer("--model", model, "--ready-file", ready) as server:
         assert ready.read_text() == f"{server.address}\n"
-        with ServingEncoder(server.address) as encoder:
+        with ServerEncoder(server.address) as encoder:
             assert next(embed(["a"], encoder)).shape == (1, 32)
         assert server.stop() == 0
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,4 @@
-"""A stand-in for a bert-serving-server that speaks its protocol and can be made to fail.
-
-For faults that the genuine server cannot be made to show, and for what would take it minutes.
-Its vectors can be worked out by hand: piece ``j`` of a sentence (``[CLS]`` is 0) has
-``[j, number of pieces, length of the piece, code of its last character, 0, 0, ...]``.
-"""
+"""A stand-in for a bert-serving-server: it speaks the protocol, and can be made to fail."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ import zmq
 from bert_tokemb import Address
 from bert_tokemb.tokenization.basic import basic_tokens
 
-__all__ = ["CONFIG", "StandIn", "pieces_of"]
+__all__ = ["CONFIG", "Fault", "Frames", "Model", "StandIn", "Text", "ToyModel", "pieces_of"]
 
 CONFIG: dict[str, Any] = {
     "pooling_strategy": 0,
@@ -32,9 +27,16 @@ CONFIG: dict[str, Any] = {
     "server_version": "1.10.0",
 }
 
-Frames = list[bytes]
-Fault = Callable[["StandIn", Frames, list[str]], "list[Frames] | None"]
-"""Called for each request; gives the messages to send instead of the reply, or None."""
+Array = np.ndarray[Any, Any]
+Text = str | list[str]
+"""A sentence, or its pieces."""
+Model = Callable[[Sequence[Text]], tuple[list[list[str]], Array]]
+"""Returns the pieces of ``b`` texts, special tokens included, and their ``(b, t, c)`` vectors."""
+Frames = list[Any]
+Fault = Callable[["StandIn", Frames, list[Text]], "list[Frames] | None"]
+"""Called for each request; returns the messages to send instead of the reply, or None."""
+ConfigFault = Callable[["StandIn", Frames], "list[Frames]"]
+"""Called for each question for the settings; returns the messages to send."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -47,37 +49,77 @@ def _pieces_of_word(word: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def known_pieces(pieces: Sequence[str]) -> list[str]:
-    """Return pieces as they were asked for, but ``[UNK]`` for those of other lengths."""
-    return [piece if len(piece.removeprefix("##")) <= 4 else "[UNK]" for piece in pieces]
-
-
 def pieces_of(text: str) -> list[str]:
-    """Cut a text's basic tokens into pieces of four characters."""
+    """Cut the basic tokens of a text into pieces of four characters."""
     return [piece for word in text.split() for piece in _pieces_of_word(word)]
 
 
-def vectors_of(sentences: Sequence[Sequence[str]], width: int) -> np.ndarray[Any, Any]:
-    """Return ``(b, t, width)``, zero-padded, as the module says."""
-    longest = max(map(len, sentences))
-    vectors = np.zeros((len(sentences), longest, width), np.float32)
+def known_pieces(pieces: Sequence[str]) -> list[str]:
+    """Return pieces as they are, but ``[UNK]`` for those of more than four characters."""
+    return [piece if len(piece.removeprefix("##")) <= 4 else "[UNK]" for piece in pieces]
+
+
+def vectors_of(sentences: Sequence[Sequence[str]], width: int) -> Array:
+    """Return zero-padded ``(b, t, width)`` vectors that can be computed by hand.
+
+    Piece ``j`` of a sentence, where ``[CLS]`` is 0, has the vector ``[j, number of pieces, length
+    of the piece, code of its last character, 0, 0, ...]``.
+    """
+    vectors = np.zeros((len(sentences), max(map(len, sentences)), width), np.float32)
     for i, pieces in enumerate(sentences):
         for j, piece in enumerate(pieces):
             vectors[i, j, :4] = j, len(pieces), len(piece), ord(piece[-1])
     return vectors
 
 
-class StandIn:
-    """Serves from a thread, on the loopback address; a context manager.
+class ToyModel:
+    """A model that computes nothing.
 
     Args:
-        config: What differs from :data:`CONFIG`.
+        limit: The most pieces of a sentence, special tokens included.
+        width: The width of its vectors.
+        dtype: Their data type.
+        vectors: Makes the vectors from the pieces of each sentence and the width.
+        pieces: Makes the pieces of a text.
+        known: Replaces pieces that are not in the vocabulary.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int = 512,
+        width: int = 8,
+        dtype: str = "float32",
+        vectors: Callable[[Sequence[Sequence[str]], int], Array] = vectors_of,
+        pieces: Callable[[str], list[str]] = pieces_of,
+        known: Callable[[Sequence[str]], list[str]] = known_pieces,
+    ) -> None:
+        self._limit = limit
+        self._width = width
+        self._dtype = dtype
+        self._vectors = vectors
+        self._pieces = pieces
+        self._known = known
+
+    def __call__(self, texts: Sequence[Text]) -> tuple[list[list[str]], Array]:
+        pieces = [
+            self._pieces(text) if isinstance(text, str) else self._known(text) for text in texts
+        ]
+        sentences = [["[CLS]", *own[: self._limit - 2], "[SEP]"] for own in pieces]
+        vectors = self._vectors(sentences, self._width)
+        return sentences, vectors.astype(self._dtype, copy=False)
+
+
+class StandIn:
+    """A server in a thread, on the loopback address; a context manager.
+
+    Args:
+        config: Settings that differ from :data:`CONFIG`.
         fault: See :data:`Fault`.
-        limit: The model's own limit, special pieces included.
-        vectors: Gives the vectors of some sentences' pieces.
-        dtype: Of the vectors sent.
-        pieces: Cuts a text.
-        known: What becomes of pieces that are sent as such.
+        config_fault: See :data:`ConfigFault`.
+        address: Where to listen; by default on any free ports.
+        model: Makes the replies; by default a :class:`ToyModel`.
+        toy: Arguments of the :class:`ToyModel`. Its limit is by default ``max_seq_len``.
     """
 
     def __init__(
@@ -85,55 +127,47 @@ class StandIn:
         *,
         config: dict[str, Any] | None = None,
         fault: Fault | None = None,
-        limit: int = 512,
-        width: int = 8,
-        dtype: str = "float32",
-        vectors: Callable[[Sequence[Sequence[str]], int], np.ndarray[Any, Any]] = vectors_of,
-        pieces: Callable[[str], list[str]] = pieces_of,
-        known: Callable[[Sequence[str]], list[str]] = known_pieces,
+        config_fault: ConfigFault | None = None,
         address: Address | None = None,
+        model: Model | None = None,
+        **toy: Any,
     ) -> None:
         self.config = {**CONFIG, **(config or {})}
         self.fault = fault
-        self.requests: list[list[str]] = []
-        """The texts of every request that came, in order."""
-        self._limit = self.config["max_seq_len"] or limit
-        self._width = width
-        self._dtype = dtype
-        self._vectors = vectors
-        self._pieces = pieces
-        self._known = known
-        self.given = address
+        self.config_fault = config_fault or StandIn.answer_config
+        self.requests: list[list[Text]] = []
+        """The texts of every request, in order of arrival."""
+        self.after_stop: Callable[[], object] = lambda: None
+        """Called when the sockets are closed."""
+        if self.config["max_seq_len"]:
+            toy.setdefault("limit", self.config["max_seq_len"])
+        self.model = model or ToyModel(**toy)
+        self._given = address
+        self._error: Exception | None = None
         self._stop = threading.Event()
 
-    def encode(
-        self, texts: list[str] | list[list[str]]
-    ) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
-        """Return the info and the vectors of a faultless reply."""
-        pieces = [
-            self._pieces(text) if isinstance(text, str) else self._known(text) for text in texts
-        ]
-        sentences = [["[CLS]", *own[: self._limit - 2], "[SEP]"] for own in pieces]
-        vectors = self._vectors(sentences, self._width).astype(self._dtype, copy=False)
-        info = {"dtype": self._dtype, "shape": vectors.shape, "tokens": sentences}
-        return info, vectors
-
-    def reply(self, client: bytes, number: bytes, texts: list[str]) -> list[Any]:
-        """Return the frames of a faultless reply."""
-        info, vectors = self.encode(texts)
+    def reply(self, client: bytes, number: bytes, texts: Sequence[Text]) -> Frames:
+        """Return the frames of a correct reply."""
+        pieces, vectors = self.model(texts)
+        info = {"dtype": str(vectors.dtype), "shape": vectors.shape, "tokens": pieces}
         return [client, json.dumps(info).encode(), vectors, number]
 
+    def answer_config(self, frames: Frames) -> list[Frames]:
+        """Return the answer to a question for the settings."""
+        return [[frames[0], json.dumps(self.config).encode(), frames[2]]]
+
     def start(self) -> None:
+        """Start the server."""
         self._context = zmq.Context()
         self._requests = self._context.socket(zmq.PULL)
-        self._replies = self._context.socket(zmq.XPUB)  # PUB that lets subscriptions be seen
+        self._replies = self._context.socket(zmq.XPUB)  # a PUB that receives subscriptions
         self._subscribed: set[bytes] = set()
         for server in (self._requests, self._replies):
-            server.linger = 500  # what was answered before a death is delivered
-        if self.given:
-            self._requests.bind(f"tcp://127.0.0.1:{self.given.port}")
-            self._replies.bind(f"tcp://127.0.0.1:{self.given.port_out}")
-            self.address = self.given
+            server.linger = 500  # replies that were sent before a death are delivered
+        if self._given:
+            self._requests.bind(f"tcp://127.0.0.1:{self._given.port}")
+            self._replies.bind(f"tcp://127.0.0.1:{self._given.port_out}")
+            self.address = self._given
         else:
             port = self._requests.bind_to_random_port("tcp://127.0.0.1")
             port_out = self._replies.bind_to_random_port("tcp://127.0.0.1")
@@ -142,7 +176,7 @@ class StandIn:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close both sockets, as the death of the process does."""
+        """Close both sockets, as at the death of a server; a fault may call this."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -154,23 +188,29 @@ class StandIn:
         self._requests.close()
         self._replies.close()
         self._context.term()
+        self.after_stop()
 
     def _answer(self, frames: Frames) -> None:
         client, message, number, _ = frames
         if message == b"SHOW_CONFIG":
             self._wait_for_subscription(client)
-            answers = [[client, json.dumps(self.config).encode(), number]]
+            messages = self.config_fault(self, frames)
         else:
             texts = json.loads(message)
             self.requests.append(texts)
-            instead = self.fault(self, frames, texts) if self.fault else None
-            answers = [self.reply(client, number, texts)] if instead is None else instead
-        for answer in answers:
+            try:
+                instead = self.fault(self, frames, texts) if self.fault else None
+                messages = [self.reply(client, number, texts)] if instead is None else instead
+            except Exception as error:
+                # Raised at the end of the test. The client must not wait for a reply until then.
+                self._error = error
+                messages = [[client, b"failed", b"", number]]
+        for message in messages:
             if not self._stop.is_set():
-                self._replies.send_multipart(answer)
+                self._replies.send_multipart(message)
 
     def _wait_for_subscription(self, client: bytes) -> None:
-        """Wait until what is published reaches the client, unless it does not come at all."""
+        """Wait until the client receives what is published, unless it never subscribes."""
         while client not in self._subscribed and self._replies.poll(1000):
             message = self._replies.recv()
             if message[0] == 1:
@@ -182,3 +222,5 @@ class StandIn:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+        if self._error is not None:
+            raise self._error

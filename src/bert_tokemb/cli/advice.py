@@ -15,13 +15,20 @@ from ..errors import (
     ModelError,
     OutputInUseError,
     OutputNameError,
+    PiecesRefusedError,
     RefusedWordError,
     ResumeError,
+    ServerChangedError,
     ServerError,
+    ServerGoneError,
+    ServerSettingsError,
+    ServerSilentError,
+    ServerUnreachableError,
     ThreadLimitError,
     TokembError,
     UsageError,
 )
+from .start_command import start_command
 
 __all__ = ["add_advice", "exit_code", "with_advice"]
 
@@ -85,4 +92,22 @@ def _advice(error: TokembError) -> str:
             return "give fewer --threads"
         case CasedUnknownError():
             return "give --cased or --uncased"
+        case ServerUnreachableError(problem="no connection"):
+            return f"start one with: {start_command(error.address)}"
+        case ServerUnreachableError(problem="no answer"):
+            return (
+                "give the ports it was started with as --server HOST:PORT:PORT_OUT, wait until it "
+                "logs `all set, ready to serve request!`, restart it if its worker has died, or "
+                f"start one with: {start_command(error.address)}"
+            )
+        case ServerSettingsError():
+            return f"start it with: {start_command(error.address, error.config)}"
+        case ServerSilentError():
+            return "or give a longer --timeout"
+        case ServerGoneError():
+            return "then run the same command again"
+        case ServerChangedError():
+            return "run the command again"
+        case PiecesRefusedError():
+            return "give --long-sentences error, and split the lines that are too long"
     return ""

@@ -12,6 +12,7 @@ from ..extras import importing
 from ..signals import hold_signals
 from ..types import Encoder
 from .advice import with_advice
+from .start_command import start_command
 
 if TYPE_CHECKING:
     from ..encoders.server.address import Address
@@ -93,8 +94,6 @@ def _open_default(
     try:
         encoder = _open_local(None, options)
     except (BrokenPackageError, MissingPackageError) as error:
-        from ..encoders.server.handshake import start_command
-
         error.alternative = f"start a server (none listens at {where}): {start_command(server)}"
         raise
     _log.warning("no server listens at %s: computing in this process with %s", where, encoder)
@@ -116,9 +115,9 @@ def _listens(address: Address) -> bool:
 
 def _open_server(address: Address, options: Mapping[str, Any]) -> AnyEncoder:
     with hold_signals():
-        from ..encoders.server.encoder import ServingEncoder
+        from ..encoders.server.encoder import ServerEncoder
 
-    return ServingEncoder(address, **_some(options, _SERVER_OPTIONS))
+    return ServerEncoder(address, **_some(options, _SERVER_OPTIONS))
 
 
 def _open_local(model: str | None, options: Mapping[str, Any]) -> AnyEncoder:

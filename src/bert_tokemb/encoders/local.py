@@ -1,4 +1,4 @@
-"""Piece vectors from the embedded engine, in this process."""
+"""Piece vectors from an engine in this process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import LongSentenceError, ThreadLimitError, UsageError
+from ..humanize import format_count
 from ..models.engine import Device, Engine, Precision
 from ..models.loading import DEFAULT_MODEL, load_model
 from ..tokenization.alignment import first_rows
@@ -28,10 +29,9 @@ from ..types import (
     PreparedSentence,
     Sentence,
 )
-from .likeness import some_numbers
-from .windowed import joined
+from .vectors import join_windows, sample_components
 
-__all__ = ["LocalEncoder", "open_local"]
+__all__ = ["LocalEncoder", "LocalSentence", "open_local"]
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -51,22 +51,22 @@ def open_local(
     cased: bool | None = None,
     long_sentences: LongSentences = "window",
 ) -> LocalEncoder:
-    """Load a model, and return an encoder that computes with it.
+    """Load a model and return an encoder that runs it in this process.
 
     Args:
-        model: A directory, or an id on the hub; by default
+        model: A directory, or the id of a model on the Hugging Face hub; by default
             :data:`bert_tokemb.models.loading.DEFAULT_MODEL`.
-        layers: See :class:`bert_tokemb.models.engine.Engine`, as for the next but one.
+        layers: The hidden layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
         max_seq_len: See :class:`LocalEncoder`.
-        device: See :class:`bert_tokemb.models.engine.Engine`, as for the next two.
-        precision: The same.
-        threads: The same.
+        device: See :class:`bert_tokemb.models.engine.Engine`.
+        precision: See :class:`bert_tokemb.models.engine.Engine`.
+        threads: See :class:`bert_tokemb.models.engine.Engine`.
         cased: See :func:`bert_tokemb.models.loading.load_model`.
         long_sentences: See :class:`LocalEncoder`.
 
     Raises:
-        UsageError: the model has no such layer, or the like.
-        ModelError: there is no such model, or it cannot be used.
+        UsageError: if the model has no such layer, or if another argument does not suit it.
+        ModelError: if the model cannot be found, read or run.
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
     if len({layer % loaded.config.layers for layer in layers}) < len(layers):
@@ -76,34 +76,34 @@ def open_local(
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPrepared(PreparedSentence):
-    """A sentence with the ids of the pieces of its words."""
+class LocalSentence(PreparedSentence):
+    """A sentence with the piece ids of its words."""
 
     pieces: Sequence[tuple[int, ...]]
     windows: Sequence[Window] = ()
-    """None for a sentence that fits."""
+    """Empty if the sentence is not too long."""
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """Something whose vectors are being computed."""
+class _Pending:
+    """A result that other threads are computing."""
 
     futures: Collection[Future[Any]]
     result: Callable[[], EncodedBatch]
-    """Waits for all of them."""
+    """Waits for the futures."""
 
 
 class LocalEncoder:
-    """An encoder that computes by itself; use it as a context manager.
+    """An encoder that runs a model in this process; a context manager.
 
     Args:
-        engine: Computes. As many batches are computed at a time as it has threads.
+        engine: The model. As many batches are computed at the same time as it has threads.
         max_seq_len: The most pieces of a sentence, ``[CLS]`` and ``[SEP]`` included; by default
-            what the model takes.
-        long_sentences: What becomes of one that has more: ``window`` or ``error``.
+            as many as the model accepts.
+        long_sentences: What to do with a sentence that has more: ``window`` or ``error``.
 
     Raises:
-        UsageError: the model does not take as many pieces, or not even one would be left.
+        UsageError: if ``max_seq_len`` is more than the model accepts, or less than 3.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class LocalEncoder:
         max_seq_len: int | None = None,
         long_sentences: LongSentences = "window",
     ) -> None:
-        most = engine.model.config.positions
-        self._limit = most if max_seq_len is None else max_seq_len
-        if not _SPECIAL < self._limit <= most:
+        model_limit = engine.model.config.positions
+        self._max_seq_len = model_limit if max_seq_len is None else max_seq_len
+        if not _SPECIAL < self._max_seq_len <= model_limit:
             raise UsageError(
-                f"max_seq_len must be from {_SPECIAL + 1} to {most}, the limit of the model, not "
-                f"{self._limit}"
+                f"max_seq_len must be from {_SPECIAL + 1} to {model_limit}, the limit of the "
+                f"model, not {self._max_seq_len}"
             )
         self._in_windows = long_sentences == "window"
         self._engine = engine
@@ -127,28 +127,28 @@ class LocalEncoder:
 
     @property
     def width(self) -> int:
-        """``c``: the model's width, times the number of layers."""
+        """``c``: hidden_size × number of layers."""
         return self._engine.width
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32, or float16 with that precision."""
+        """float32, or float16 with the precision fp16."""
         return self._engine.dtype
 
     @property
     def batch_limits(self) -> BatchLimits:
-        """What was measured to suit the device."""
+        """The batches that were measured to be fast on the device."""
         return self._engine.batch_limits
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The engine's settings that determine the vectors."""
+        """The settings of the engine that determine the vectors."""
         engine = self._engine
         vocabulary = engine.model.vocabulary
         return {
             "encoder": "local",
             "layers": [layer - engine.model.config.layers for layer in engine.layers],
-            "max_seq_len": self._limit,
+            "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,
             "do_lower_case": vocabulary.do_lower_case,
@@ -156,14 +156,17 @@ class LocalEncoder:
         }
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Run the model on a few pieces, and return digests of its vocabulary and weights too."""
+        """Run the model on a few pieces; return the result, and digests of vocabulary and weights.
+
+        See :meth:`bert_tokemb.types.Encoder.fingerprint`.
+        """
         vocabulary = self._engine.model.vocabulary
         pieces = "\n".join(vocabulary.ids).encode()
-        row = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
+        ids = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
         return {
             "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
             "weights": self._engine.checksum,
-            "vectors": some_numbers(self._compute([row[: self._limit - _SPECIAL]])),
+            "vectors": sample_components(self._compute([ids[: self._max_seq_len - _SPECIAL]])),
         }
 
     @property
@@ -171,20 +174,20 @@ class LocalEncoder:
         """The name of the model, and where it was found."""
         return {"model": self._engine.model.name, "model_from": self._engine.model.origin}
 
-    def prepare(self, sentence: Sentence) -> LocalPrepared:
-        """Split the words into pieces, and these into windows where they are too many.
+    def prepare(self, sentence: Sentence) -> LocalSentence:
+        """Split the words into pieces, and a sentence that is too long into windows.
 
         Raises:
-            LongSentenceError: there are too many, and windows are not wanted.
+            LongSentenceError: if the sentence is too long and windows are not wanted.
         """
         pieces = list(map(self._tokenizer.split, sentence.words))
         length = sum(map(len, pieces)) + _SPECIAL
-        if length <= self._limit:
-            return LocalPrepared(sentence, length, pieces)
+        if length <= self._max_seq_len:
+            return LocalSentence(sentence, length, pieces)
         if not self._in_windows:
             raise self._too_long(sentence, length)
-        windows = windows_of([len(own) for own in pieces], self._limit - _SPECIAL)
-        return LocalPrepared(sentence, length, pieces, windows)
+        windows = windows_of([len(own) for own in pieces], self._max_seq_len - _SPECIAL)
+        return LocalSentence(sentence, length, pieces, windows)
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
         """Return the pieces of each word."""
@@ -193,39 +196,42 @@ class LocalEncoder:
             for word in sentence.words
         ]
 
-    def encode(self, batches: Iterable[Sequence[LocalPrepared]]) -> Iterator[EncodedBatch]:
-        """Yield the vectors of each batch, while the next are computed by other threads.
+    def encode(self, batches: Iterable[Sequence[LocalSentence]]) -> Iterator[EncodedBatch]:
+        """Yield the vectors of each batch, in order, while other threads compute the next ones.
 
         Raises:
-            ModelError: there is not enough memory, or no thread can be started.
+            MemoryShortageError: if the model needs more memory than is available.
+            ThreadLimitError: if the system does not allow another thread.
         """
-        # Enough that no thread waits while the caller reads a stretch of the text.
-        ahead = 2 * self._engine.threads + 8
-        under_way: deque[_UnderWay] = deque()
+        # Enough that no thread is idle while the caller reads the next chunk of the text.
+        most_futures = 2 * self._engine.threads + 8
+        pending: deque[_Pending] = deque()
         try:
             for batch in batches:
-                under_way.extend(self._begin(batch))
-                while sum(len(one.futures) for one in under_way) > ahead:
-                    # No name here holds a result while the caller works.
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                pending.extend(self._start(batch))
+                while sum(len(one.futures) for one in pending) > most_futures:
+                    # Not assigned to a variable, which would keep the result from being freed
+                    # as soon as the caller has used it.
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for one in under_way:
+            for one in pending:
                 for future in one.futures:
                     future.cancel()
 
     def __str__(self) -> str:
         engine = self._engine
         layers = ", ".join(str(layer - engine.model.config.layers) for layer in engine.layers)
-        where = engine.device if engine.device == "cuda" else f"{engine.threads} threads"
+        threads = format_count(engine.threads, "thread")
+        where = engine.device if engine.device == "cuda" else threads
         return (
             f"{engine.model.name} (from {engine.model.origin}), layer {layers}, "
             f"{engine.precision}, {where}"
         )
 
     def close(self) -> None:
-        """Wait until the threads have ended."""
+        """Wait for the threads to end."""
         self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> LocalEncoder:
@@ -234,28 +240,27 @@ class LocalEncoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _begin(self, batch: Sequence[LocalPrepared]) -> Iterator[_UnderWay]:
-        if short := [prepared for prepared in batch if not prepared.windows]:
+    def _start(self, batch: Sequence[LocalSentence]) -> Iterator[_Pending]:
+        if short := [sentence for sentence in batch if not sentence.windows]:
             future = self._submit(self._encode, short)
-            yield _UnderWay([future], future.result)
-        for prepared in batch:
-            if prepared.windows:
-                yield self._begin_long(prepared)
+            yield _Pending([future], future.result)
+        for sentence in batch:
+            if sentence.windows:
+                yield self._start_windows(sentence)
 
-    def _begin_long(self, prepared: LocalPrepared) -> _UnderWay:
-        """Compute windows, as many at a time as the engine likes."""
-        ids = list(chain.from_iterable(prepared.pieces))
-        rows = [ids[window.start : window.end] for window in prepared.windows]
-        together = max(1, self.batch_limits.pieces // self._limit)
+    def _start_windows(self, sentence: LocalSentence) -> _Pending:
+        """Compute the windows of a sentence, in batches of the size that suits the engine."""
+        ids = list(chain.from_iterable(sentence.pieces))
+        rows = [ids[window.start : window.end] for window in sentence.windows]
+        batch = max(1, self.batch_limits.pieces // self._max_seq_len)
         futures = deque(
-            self._submit(self._compute, rows[i : i + together])
-            for i in range(0, len(rows), together)
+            self._submit(self._compute, rows[i : i + batch]) for i in range(0, len(rows), batch)
         )
-        return _UnderWay(futures, partial(self._join, prepared, futures))
+        return _Pending(futures, partial(self._join, sentence, futures))
 
-    def _submit(self, work: Callable[[Q], R], argument: Q) -> Future[R]:
+    def _submit(self, function: Callable[[Q], R], argument: Q) -> Future[R]:
         try:
-            return self._pool.submit(work, argument)
+            return self._pool.submit(function, argument)
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
@@ -263,25 +268,26 @@ class LocalEncoder:
                 "the system does not allow another thread, or has no memory for one"
             ) from error
 
-    def _encode(self, batch: Sequence[LocalPrepared]) -> EncodedBatch:
+    def _encode(self, batch: Sequence[LocalSentence]) -> EncodedBatch:
         vectors = self._compute([list(chain.from_iterable(one.pieces)) for one in batch])
         b, t, c = vectors.shape
-        words = [w for prepared in batch for w in prepared.pieces]
+        words = [word for sentence in batch for word in sentence.pieces]
         counts = _lengths(words)
         return EncodedBatch(
             sentences=[prepared.sentence for prepared in batch],
             vectors=vectors.reshape(b * t, c),
-            starts=first_rows(counts, [len(prepared.pieces) for prepared in batch], t),
+            starts=first_rows(counts, [len(sentence.pieces) for sentence in batch], t),
             counts=counts,
             unknown=np.asarray(self._unknown(words), np.bool_),
         )
 
-    def _join(self, prepared: LocalPrepared, futures: deque[Future[FloatArray]]) -> EncodedBatch:
+    def _join(self, prepared: LocalSentence, futures: deque[Future[FloatArray]]) -> EncodedBatch:
         def computed() -> Iterator[FloatArray]:
-            while futures:  # none is kept: together they are twice the size of what is joined
+            # Each result is dropped once it is joined: together they are twice as large.
+            while futures:
                 yield from futures.popleft().result()
 
-        return joined(
+        return join_windows(
             prepared.sentence,
             _lengths(prepared.pieces),
             self._unknown(prepared.pieces),
@@ -291,7 +297,7 @@ class LocalEncoder:
         )
 
     def _compute(self, rows: Sequence[Sequence[int]]) -> FloatArray:
-        """Return ``(b, t, c)`` vectors for ``b`` rows of ids, with special pieces around them."""
+        """Return ``(b, t, c)`` vectors for ``b`` rows of piece ids, special tokens added."""
         b, t = len(rows), max(map(len, rows)) + _SPECIAL
         ids, mask = np.zeros((2, b, t), np.int32)
         for i, row in enumerate(rows):
@@ -310,8 +316,8 @@ class LocalEncoder:
         return LongSentenceError(
             sentence.line,
             len(sentence.words),
-            limit=self._limit - _SPECIAL,
-            limit_of="model" if self._limit == model_limit else "max_seq_len",
+            limit=self._max_seq_len - _SPECIAL,
+            limit_of="model" if self._max_seq_len == model_limit else "max_seq_len",
             pieces=length - _SPECIAL,
             model_limit=model_limit,
         )

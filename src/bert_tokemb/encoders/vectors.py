@@ -1,4 +1,4 @@
-"""The vectors of a long sentence, out of those of its windows."""
+"""Piece vectors: joining those of windows, and sampling them for fingerprints."""
 
 from __future__ import annotations
 
@@ -9,37 +9,46 @@ import numpy as np
 from ..tokenization.windows import Window
 from ..types import EncodedBatch, FloatArray, IntArray, Sentence
 
-__all__ = ["joined"]
+__all__ = ["join_windows", "sample_components"]
+
+_COMPONENTS = 16
 
 
-def joined(
+def join_windows(
     sentence: Sentence,
     counts: IntArray,
     unknown: Sequence[bool],
     windows: Sequence[Window],
     vectors: Iterable[FloatArray],
-    kept: FloatArray,
+    out: FloatArray,
 ) -> EncodedBatch:
-    """Bring together what was computed in windows.
+    """Return a long sentence with the vectors that were computed window by window.
 
     Args:
-        sentence: The whole of it.
-        counts: ``(w,)``, the pieces of each word.
-        unknown: ``(w,)``, whether one of them is ``[UNK]``.
-        windows: Of its pieces.
-        vectors: For each window ``(t, c)``, that of ``[CLS]`` first.
-        kept: ``(p, c)``, to be filled.
+        sentence: The whole sentence.
+        counts: ``(w,)``, the number of pieces of each word.
+        unknown: ``(w,)``, whether one of the word's pieces is ``[UNK]``.
+        windows: The windows of its pieces.
+        vectors: One ``(t, c)`` array for each window; the first row belongs to ``[CLS]``.
+        out: ``(p, c)``, where the vectors are stored.
     """
     for window, own in zip(windows, vectors, strict=True):
-        first = 1 - window.start
-        kept[window.kept_start : window.kept_end] = own[
-            first + window.kept_start : first + window.kept_end
+        first_row = 1 - window.start
+        out[window.kept_start : window.kept_end] = own[
+            first_row + window.kept_start : first_row + window.kept_end
         ]
     return EncodedBatch(
         sentences=[sentence],
-        vectors=kept,
+        vectors=out,
         starts=np.cumsum(counts) - counts,
         counts=counts,
         unknown=np.asarray(unknown, np.bool_),
         windowed=True,
     )
+
+
+def sample_components(vectors: FloatArray) -> list[float]:
+    """Return some components, rounded, that distinguish the vectors from another model's."""
+    components = vectors.astype(np.float64).ravel()
+    step = max(1, len(components) // _COMPONENTS)
+    return [round(component, 6) for component in components[::step].tolist()]

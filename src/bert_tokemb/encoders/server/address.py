@@ -1,4 +1,4 @@
-"""Where a server listens, and whether anything does."""
+"""The address of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ __all__ = ["Address"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens: requests go to ``port``, replies come from ``port_out``."""
+    """The address of a server: it receives requests on ``port`` and sends replies on ``port_out``.
+
+    >>> str(Address("localhost"))
+    'localhost:5555:5556'
+    """
 
     host: str = "localhost"
     port: int = 5555
@@ -20,11 +24,26 @@ class Address:
         return f"{self.host}:{self.port}:{self.port_out}"
 
     def probe(self, timeout: float) -> None:
-        """Raise ``OSError`` unless something accepts a connection on ``port``.
+        """Connect to ``port`` and disconnect.
 
-        ZeroMQ connects in the background and never tells that nobody is there.
+        ZeroMQ cannot answer whether a server listens: it connects in the background, and retries
+        without reporting an error.
+
+        Raises:
+            OSError: if nothing accepts the connection within ``timeout`` seconds.
         """
-        found = socket.getaddrinfo(self.host, self.port, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(self.host, self.port, socket.AF_INET, socket.SOCK_STREAM)
+        except UnicodeError as error:  # the host has a label that is empty or too long
+            raise OSError(str(error)) from error
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.settimeout(timeout)
             probe.connect(found[0][4])
+
+    def listens(self, timeout: float) -> bool:
+        """Return whether something accepts a connection to ``port``."""
+        try:
+            self.probe(timeout)
+        except OSError:
+            return False
+        return True

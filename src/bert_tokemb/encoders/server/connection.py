@@ -1,18 +1,18 @@
-"""One connection to a bert-serving-server; every oddity of its client ends in this file.
+"""A connection to a bert-serving-server, on top of its client.
 
-The package bert-serving-client 1.10.0 speaks the protocol. What it does not do for its caller:
+The package bert-serving-client 1.10.0 implements the protocol. This module works around its
+limitations, so that no other module needs to know them:
 
-* ``fetch()`` ignores the client's time-out and waits for ever, so the socket is polled first;
-* after a time-out the late reply stays in the client, so a connection that timed out is closed
-  and never used again;
-* sending waits for ever when the peer has hung up, as one does that is no server or whose ports
-  were swapped, so that it is given a limit too;
-* a reply to a request it does not know raises ``KeyError``, a damaged one whatever its parsing
-  runs into;
-* its own checks wait without a limit and raise or warn: they are left out and done in
-  :mod:`bert_tokemb.encoders.server.encoder`.
+* ``fetch()`` ignores the time-out of the client, so the socket is polled first.
+* After a time-out, the late reply stays in the client and is returned as the next one. A
+  connection that timed out is therefore closed and not used again.
+* Sending blocks forever if the peer has closed the connection, as a server does whose ports were
+  swapped. A time-out for sending prevents this.
+* Damaged replies raise various exceptions, and a reply to an unknown request a ``KeyError``.
+* Its checks of the server's settings block without a time-out, and raise or warn. They are
+  disabled; :mod:`bert_tokemb.encoders.server.handshake` does them instead.
 
-A connection belongs to one thread.
+A connection must be used by one thread only.
 """
 
 from __future__ import annotations
@@ -27,136 +27,128 @@ from typing import Any, TypeAlias
 import zmq
 from bert_serving.client import BertClient, __version__
 
+from ...errors import PARSER_ERRORS, translate
 from ...types import FloatArray
 from .address import Address
 
-__all__ = [
-    "CLIENT_VERSION",
-    "BadReplyError",
-    "Connection",
-    "Reply",
-    "Text",
-    "as_text",
-]
+__all__ = ["CLIENT_VERSION", "BadReplyError", "Connection", "Reply", "Text"]
 
 CLIENT_VERSION: str = __version__
 
 Text: TypeAlias = str | list[str]
 """A sentence, or its pieces."""
 
-# What the client's parsing of a damaged reply was seen to raise, or can.
-_DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
-
-_PATIENCE_FOR_CONFIG = 2.0  # seconds
-_PATIENCE_FOR_SENDING = 1.0
+_SEND_TIMEOUT = 1.0  # seconds
 
 
 class BadReplyError(Exception):
-    """A reply came that is no answer to any request."""
+    """A reply is damaged, or does not fit its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server gave for one request of ``b`` sentences."""
+    """The reply to a request of ``b`` sentences."""
 
-    request: int
+    number: int
+    """The number of the request."""
     vectors: FloatArray
     """``(b, t, c)``, zero-padded, read-only."""
     pieces: list[list[str]]
-    """The pieces of each sentence, special ones included."""
+    """The pieces of each sentence, special tokens included."""
 
 
 class Connection:
-    """A :class:`BertClient` that never waits longer than it is told."""
+    """A :class:`BertClient` whose methods all have a time-out.
 
-    def __init__(self, address: Address) -> None:
-        # Without its checks the constructor exchanges nothing with the server.
+    Args:
+        address: The address of the server.
+        config_interval: Seconds after which the question for the settings is repeated.
+    """
+
+    def __init__(self, address: Address, *, config_interval: float = 2.0) -> None:
+        # Without its checks, the client exchanges no messages here.
         self._client = BertClient(
             address.host, address.port, address.port_out, ignore_all_checks=True
         )
-        self._client.sender.setsockopt(zmq.SNDTIMEO, _milliseconds(_PATIENCE_FOR_SENDING))
+        self._client.sender.setsockopt(zmq.SNDTIMEO, _milliseconds(_SEND_TIMEOUT))
+        self._config_interval = config_interval
 
     def config(self, timeout: float) -> Mapping[str, Any] | None:
-        """Return the server's settings, or None when it does not tell them in time.
+        """Return the settings of the server, or None if it does not answer in time.
 
-        They are asked for again and again: the server publishes its answer once, 0.1 s after
-        the question, and it is lost when our subscription has not reached it by then.
+        The question is repeated: the server publishes its answer once, 0.1 s after the question,
+        and the answer is lost if our subscription has not reached the server by then. Once an
+        answer has arrived, no reply on this connection can be lost in this way.
 
         Raises:
-            BadReplyError: what came is no such answer.
+            BadReplyError: if the answer does not contain settings.
         """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            self._client.timeout = _milliseconds(min(left, _PATIENCE_FOR_CONFIG))
-            try:
-                answer = self._client.server_config
-            except TimeoutError:
-                continue
-            except _DAMAGE as error:
-                raise BadReplyError(f"no server settings ({error})") from error
+            self._client.timeout = _milliseconds(min(left, self._config_interval))
+            with translate(
+                BadReplyError, "read settings", damage=PARSER_ERRORS, damaged="damaged settings"
+            ):
+                try:
+                    answer = self._client.server_config
+                except TimeoutError:
+                    continue
             if not isinstance(answer, dict):
-                raise BadReplyError("no server settings")
+                raise BadReplyError(f"settings of type {type(answer).__name__}")
             return answer
         return None
 
     def send(self, texts: Sequence[Text]) -> int:
-        """Send sentences, none of them blank, and return the request's number at once.
+        """Send sentences, none of them blank, and return the number of the request at once.
 
-        All are texts, or all are pieces. What nobody takes gets no reply, as what is lost on
-        its way.
+        Either all of them are text, or all are pieces. If the peer does not take the request, no
+        error is raised: no reply will arrive, as for a request that is lost on the way.
         """
         with suppress(TimeoutError):
             self._client.encode(texts, blocking=False, is_tokenized=not isinstance(texts[0], str))
         return int(self._client.request_id)
 
     def receive(self, timeout: float) -> Reply | None:
-        """Return the next reply to whichever request, or None when none comes in time.
+        """Return the next reply, to any of the requests, or None if none arrives in time.
 
         Raises:
-            BadReplyError: the reply is damaged.
+            BadReplyError: if the reply is damaged.
         """
         deadline = time.monotonic() + timeout
-        while self._client.receiver.poll(_milliseconds(deadline - time.monotonic()), zmq.POLLIN):
-            try:
-                response = next(self._client.fetch())
-            except KeyError as error:
-                if isinstance(error.args[0], int):
-                    continue  # no request of ours has this number: not for us to read
-                raise BadReplyError(f"no {error} in it") from error
-            except StopIteration:
-                self._client.receiver.recv_multipart()  # nothing was asked for
+        receiver = self._client.receiver
+        while receiver.poll(_milliseconds(deadline - time.monotonic()), zmq.POLLIN):
+            if not self._client.pending_request:
+                receiver.recv_multipart()  # a late answer to a repeated question for the settings
                 continue
-            except _DAMAGE as error:
-                raise BadReplyError(str(error)) from error
-            return Reply(response.id, response.embedding, _pieces(response.tokens))
+            with translate(
+                BadReplyError, "read a reply", damage=PARSER_ERRORS, damaged="damaged data"
+            ):
+                try:
+                    response = next(self._client.fetch())
+                except KeyError as error:
+                    if isinstance(error.args[0], int):
+                        continue  # the number of no pending request
+                    raise
+            return Reply(response.id, response.embedding, _checked_pieces(response.tokens))
         return None
 
     def close(self) -> None:
-        """Drop the connection, with whatever was under way."""
+        """Close the connection; replies to pending requests are lost."""
         self._client.close()
 
 
-def as_text(words: Sequence[str]) -> str:
-    """Join words so that the server finds the same words again, and one sentence.
-
-    It takes ``a ||| b`` for a pair. Punctuation is split off in any case, so ``| | |`` gives
-    the same pieces.
-
-    >>> as_text(["this", "|||", "that", "||||"])
-    'this | | | that ||||'
-    """
-    return " ".join("| | |" if word == "|||" else word for word in words)
-
-
 def _milliseconds(seconds: float) -> int:
-    """Round up, so that waiting for a rest never spins; at least 0, since -1 is for ever."""
+    """Round up, so that a caller that polls until a deadline does not spin.
+
+    Never negative: -1 would mean to wait forever.
+    """
     return max(0, math.ceil(seconds * 1000))
 
 
-def _pieces(tokens: object) -> list[list[str]]:
+def _checked_pieces(tokens: object) -> list[list[str]]:
     if isinstance(tokens, list) and all(
         isinstance(sentence, list) and all(isinstance(piece, str) for piece in sentence)
         for sentence in tokens
     ):
         return tokens
-    raise BadReplyError("no word pieces in it")
+    raise BadReplyError("no pieces")

@@ -1,79 +1,67 @@
-"""Piece vectors from a running bert-serving-server (bert-as-service 1.10).
-
-What is sent, and what the replies mean, is decided here. Facts about the server are from its
-source (``bert_serving/server``, version 1.10.0).
-"""
+"""The encoder that uses a bert-serving-server."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
-from sys import maxsize
 from typing import Any
 
 import numpy as np
 
 from ...errors import LongSentenceError
-from ...tokenization.alignment import align, align_closely, first_rows, spell, unknown_words
+from ...tokenization.alignment import first_rows, unknown_words
 from ...tokenization.basic import basic_tokens
-from ...types import BatchLimits, EncodedBatch, LongSentences, PreparedSentence, Sentence
-from ..likeness import some_numbers
+from ...types import BatchLimits, EncodedBatch, LongSentences, Sentence
+from ..vectors import sample_components
 from .address import Address
-from .connection import Reply, as_text
-from .handshake import first_contact, identity_of
-from .long_sentences import LongSentenceEncoder, estimate
-from .requests import HARMLESS, Exchange, Request
+from .connection import Reply
+from .handshake import identity, open_connection
+from .long_sentences import LongSentenceEncoder
+from .requests import HARMLESS, Request, RequestQueue
+from .sentences import SPECIAL, ServerSentence, as_text, estimate_pieces
+from .truncation import LengthLimit
 
-__all__ = ["Address", "ServingEncoder"]
+__all__ = ["ServerEncoder"]
 
-_SPECIAL = 2
-"""``[CLS]`` and ``[SEP]``, which ``max_seq_len`` counts."""
-
-# Measured with the genuine server on two cores, 6 layers of 384, 2,001 real sentences sorted by
-# length: requests of 512 padded pieces took a tenth longer than of 1,024 or 2,048, those of 3,072
-# no less. Replies wait in memory, so they are limited in bytes too.
-_BUDGET = BatchLimits(pieces=2048, sentences=64)
-_LARGEST_REPLY = 4 << 20
-_MOST_UNDER_WAY = 8
-_MANY = 1024  # pieces; most models take fewer
+# Measured with the genuine server on two cores, 6 layers of 384, and 2,001 real sentences sorted
+# by length: requests of 512 padded pieces took a tenth longer than those of 1,024 or 2,048, and
+# those of 3,072 were not faster. Replies wait in memory, so their bytes are limited, too.
+_LIMITS = BatchLimits(pieces=2048, sentences=64)
+_MAX_REPLY_BYTES = 4 << 20
+_MAX_IN_FLIGHT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class ServingPrepared(PreparedSentence):
-    """A sentence with the basic tokens of its words."""
-
-    tokens: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _Sent:
     """A batch that was sent."""
 
-    batch: Sequence[ServingPrepared]
+    sentences: Sequence[ServerSentence]
     request: Request | None
-    """None when nothing of it can be sent as it is."""
-    long: list[ServingPrepared]
-    """Sentences that are known to be too long."""
+    """None if all sentences of the batch are too long."""
+    long: list[ServerSentence]
+    """Sentences of the batch that are too long, found before sending or in the reply."""
 
 
-class ServingEncoder:
-    """An encoder that asks a bert-serving-server; use it as a context manager.
+class ServerEncoder:
+    """An encoder that uses a bert-serving-server; a context manager.
 
     Args:
-        address: Where the server listens.
-        timeout: Seconds that one request may take before it is sent again.
-        retries: How many times it is sent again.
-        long_sentences: What becomes of one that the server would cut: ``window`` or ``error``.
+        address: The address of the server.
+        timeout: Seconds without a reply after which a request is sent again.
+        retries: How often a request is sent again.
+        long_sentences: What to do with a sentence that the server would cut: ``window`` or
+            ``error``.
 
     Raises:
-        ValueError: the time-out is no positive number, or the retries are negative.
-        ServerError: nobody answers, or the server was not started with
-            ``-pooling_strategy NONE -show_tokens_to_client``.
+        ValueError: if ``timeout`` is not positive and finite, or if ``retries`` is negative.
+        ServerUnreachableError: if no server answers.
+        ServerSettingsError: if the server was started without ``-pooling_strategy NONE`` or
+            ``-show_tokens_to_client``.
+        ServerError: if the server does not answer a first request.
     """
 
     def __init__(
@@ -84,37 +72,34 @@ class ServingEncoder:
         retries: int = 3,
         long_sentences: LongSentences = "window",
     ) -> None:
-        if not 0 < timeout < inf or retries < 0:
-            raise ValueError(f"timeout {timeout} and retries {retries} cannot be meant")
+        if not 0 < timeout < inf:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout}")
+        if retries < 0:
+            raise ValueError(f"retries must not be negative, not {retries}")
         self._address = address
-        connection, self._config = first_contact(address)
-        self._exchange = Exchange(address, connection, timeout, retries, self._config)
-        with ExitStack() as closing:
-            closing.callback(self._exchange.close)
-            # The server does not tell its width. Asking shows too that its worker is alive:
-            # once is enough, nothing was lost by a connection that has just been made.
-            example = self._exchange.wait(self._exchange.send([HARMLESS], attempts=1)).vectors
-            closing.pop_all()  # all is well: it stays open
-        self._some_numbers = some_numbers(example)
-        self._width = int(example.shape[2])
-        self._dtype = example.dtype
+        connection, self._config = open_connection(address)
+        self._requests = RequestQueue(address, connection, timeout, retries, self._config)
+        with ExitStack() as on_error:
+            on_error.callback(self._requests.close)
+            # The settings do not contain the width. The request also shows that a worker is
+            # alive. One attempt is enough: on a new connection, no message can have been lost.
+            vectors = self._requests.wait(self._requests.send([HARMLESS], attempts=1)).vectors
+            on_error.pop_all()
+        self._sample = sample_components(vectors)
+        self._width = int(vectors.shape[2])
+        self._dtype = vectors.dtype
         self._do_lower_case = bool(self._config.get("do_lower_case", True))
-        fixed = self._config.get("max_seq_len")
-        self._fixed_length = int(fixed) if fixed else None
-        # The most pieces of a sentence: known beforehand, or since one was cut.
-        self._limit = self._fixed_length - _SPECIAL if self._fixed_length else maxsize
-        # The most pieces that one sentence was ever seen to come back with: no sentence with
-        # fewer was cut. `-max_seq_len` is at least 4.
-        self._longest_seen = self._limit if self._fixed_length else 2
-        # One computed and one waiting for each worker, one on its way; but not more replies
-        # than may wait in memory.
+        fixed_length = self._config.get("max_seq_len")
+        self._max_seq_len = int(fixed_length) if fixed_length else None
+        self._limit = LengthLimit(self._requests, self._max_seq_len, self.batch_limits.sentences)
+        # For each worker one request that is computed and one that waits, and one on its way.
         workers = int(self._config.get("num_worker", 1))
-        self._window = min(2 * workers + 1, _MOST_UNDER_WAY)
+        self._max_in_flight = min(2 * workers + 1, _MAX_IN_FLIGHT)
         self._in_windows = long_sentences == "window"
         self._long_sentences = LongSentenceEncoder(
-            self._exchange,
+            self._requests,
             self.batch_limits,
-            self._window,
+            self._max_in_flight,
             width=self._width,
             dtype=self._dtype,
             no_special_token=bool(self._config.get("no_special_token")),
@@ -122,219 +107,146 @@ class ServingEncoder:
 
     @property
     def width(self) -> int:
-        """``c``: the model's width, times the number of layers the server concatenates."""
+        """``c``: hidden_size × the number of layers that the server concatenates."""
         return self._width
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32, or float16 from a server started with ``-fp16``."""
+        """float32, or float16 for a server started with ``-fp16``."""
         return self._dtype
 
     @property
     def batch_limits(self) -> BatchLimits:
-        """What was measured to suit the server; never more than it takes undivided."""
-        most = int(self._config.get("max_batch_size", _BUDGET.sentences))
-        pieces = _LARGEST_REPLY // (self._width * self._dtype.itemsize)
-        return BatchLimits(min(_BUDGET.pieces, pieces), min(_BUDGET.sentences, most))
+        """The batches that were measured to be fast, but none that the server would divide."""
+        max_batch_size = int(self._config.get("max_batch_size", _LIMITS.sentences))
+        pieces = _MAX_REPLY_BYTES // (self._width * self._dtype.itemsize)
+        return BatchLimits(min(_LIMITS.pieces, pieces), min(_LIMITS.sentences, max_batch_size))
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The server's settings that determine vectors and pieces; the address may change."""
-        return {"encoder": "server", **identity_of(self._config)}
+        """The settings of the server that determine vectors and pieces; not its address."""
+        return {"encoder": "server", **identity(self._config)}
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return components of the vectors of a fixed sentence."""
-        return {"vectors": self._some_numbers}
+        """Return some components of the vectors of a fixed sentence.
+
+        See :meth:`bert_tokemb.types.Encoder.fingerprint`.
+        """
+        return {"vectors": self._sample}
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """The server's address."""
+        """The address of the server."""
         return {"server": str(self._address)}
 
-    def prepare(self, sentence: Sentence) -> ServingPrepared:
+    def prepare(self, sentence: Sentence) -> ServerSentence:
         """Split the words into basic tokens, and estimate the number of pieces."""
-        lower = self._do_lower_case
-        tokens = [basic_tokens(word, lower) for word in sentence.words]
-        length = self._fixed_length or _SPECIAL + estimate(chain.from_iterable(tokens))
-        return ServingPrepared(sentence, length, tokens)
+        tokens = [basic_tokens(word, self._do_lower_case) for word in sentence.words]
+        # A server with a fixed length pads every sentence to it.
+        length = self._max_seq_len or SPECIAL + estimate_pieces(chain.from_iterable(tokens))
+        return ServerSentence(sentence, length, tokens)
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
-        """Ask for the pieces of each word, however many there are.
+        """Ask for the pieces of each word of a sentence of any length.
 
         Raises:
-            ServerError: the server fell silent for good, or answers nonsense.
+            ServerError: if the server does not answer, or sends invalid replies.
         """
         tokens = self.prepare(sentence).tokens
-        if self._limit == maxsize:
-            self._limit = self._find_limit()
-        return self._long_sentences.pieces(sentence, tokens, self._limit)
+        return self._long_sentences.pieces(sentence, tokens, self._limit.find())
 
-    def encode(self, batches: Iterable[Sequence[ServingPrepared]]) -> Iterator[EncodedBatch]:
-        """Yield the vectors of each batch; several requests are under way meanwhile.
+    def encode(self, batches: Iterable[Sequence[ServerSentence]]) -> Iterator[EncodedBatch]:
+        """Yield the vectors of each batch, in order, while later requests are in flight.
 
         Raises:
-            LongSentenceError: the server cut a sentence.
-            ServerError: the server fell silent for good, or answers nonsense.
+            LongSentenceError: if the server would cut a sentence and windows are not wanted.
+            ServerError: if the server does not answer, or sends invalid replies.
         """
-        todo = iter(batches)
-        window: deque[_UnderWay] = deque()
+        remaining = iter(batches)
+        in_flight: deque[_Sent] = deque()
         while True:
-            while len(window) < self._window and (batch := next(todo, None)) is not None:
-                window.append(self._send(batch))
-            if not window:
+            while (
+                len(in_flight) < self._max_in_flight
+                and (batch := next(remaining, None)) is not None
+            ):
+                in_flight.append(self._send(batch))
+            if not in_flight:
                 return
-            first = window.popleft()
-            # No name here holds a reply while the caller works: each is some megabytes.
-            if first.request:
-                yield self._receive(first, first.request)
-            for prepared in first.long:
-                yield self._encode_long(prepared)
+            sent = in_flight.popleft()
+            # Not assigned to a variable, which would keep the reply in memory while the caller
+            # uses the result.
+            if sent.request:
+                yield self._receive(sent, sent.request)
+            for sentence in sent.long:
+                yield self._encode_long(sentence)
 
     def close(self) -> None:
-        """Drop the connection."""
-        self._exchange.close()
+        """Close the connection."""
+        self._requests.close()
 
-    def __enter__(self) -> ServingEncoder:
+    def __enter__(self) -> ServerEncoder:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(self, batch: Sequence[ServingPrepared]) -> _UnderWay:
-        long = [prepared for prepared in batch if self._is_surely_long(prepared)]
-        short = [prepared for prepared in batch if prepared not in long] if long else batch
+    def _send(self, batch: Sequence[ServerSentence]) -> _Sent:
+        long = [sentence for sentence in batch if self._limit.surely_exceeded_by(sentence)]
+        short = [sentence for sentence in batch if sentence not in long] if long else batch
         if not short:
-            return _UnderWay(short, None, long)
+            return _Sent(short, None, long)
         texts = [as_text(prepared.sentence.words) for prepared in short]
         lines = [prepared.sentence.line for prepared in short]
-        return _UnderWay(short, self._exchange.send(texts, lines), long)
+        return _Sent(short, self._requests.send(texts, lines), long)
 
-    def _is_surely_long(self, prepared: ServingPrepared) -> bool:
-        # The latter takes its time.
-        return (
-            sum(map(len, prepared.tokens)) > self._limit and _least_pieces(prepared) > self._limit
-        )
+    def _receive(self, sent: _Sent, request: Request) -> EncodedBatch:
+        reply = self._requests.wait(request)
+        pieces = [own[1:-1] for own in reply.pieces]
+        self._limit.observe(pieces)
+        return self._decode(sent, pieces, reply)
 
-    def _receive(self, sent: _UnderWay, request: Request) -> EncodedBatch:
-        reply = self._exchange.wait(request)
-        self._longest_seen = max(self._longest_seen, max(map(len, reply.pieces)) - _SPECIAL)
-        return self._decode(sent, reply)
+    def _decode(self, sent: _Sent, pieces: Sequence[Sequence[str]], reply: Reply) -> EncodedBatch:
+        """Assign the vectors of a reply to the words, and move the cut sentences to ``sent.long``.
 
-    def _decode(self, sent: _UnderWay, reply: Reply) -> EncodedBatch:
-        """Tell which of the reply's vectors belong to which word, and which sentences were cut."""
+        Args:
+            sent: The batch.
+            pieces: The pieces of each sentence, special tokens excluded.
+            reply: The reply.
+        """
         b, t, c = reply.vectors.shape
+        sentences: list[Sentence] = []
+        words: list[int] = []  # of each sentence
         counts: list[int] = []
         unknown: list[bool] = []
-        words: list[int] = []
-        sentences: list[Sentence] = []
         inexact: list[int] = []
-        for prepared, pieces in zip(sent.batch, reply.pieces, strict=True):
-            own, exact = pieces[1:-1], True
-            aligned = align(prepared.tokens, own)
-            if aligned is None:
-                aligned, exact = self._align_by_asking(prepared, own)
-            if aligned is None:
+        for prepared, own in zip(sent.sentences, pieces, strict=True):
+            alignment = self._limit.align(prepared, own)
+            if alignment is None:
                 sent.long.append(prepared)
-                words.append(0)
+                words.append(0)  # its rows belong to no word
                 continue
             sentences.append(prepared.sentence)
-            words.append(len(aligned))
-            counts += aligned
-            unknown += unknown_words(own, aligned)
-            inexact += [] if exact else [prepared.sentence.line]
-        pieces_of_words = np.array(counts, np.intp)
+            words.append(len(alignment.counts))
+            counts += alignment.counts
+            unknown += unknown_words(own, alignment.counts)
+            inexact += [] if alignment.exact else [prepared.sentence.line]
+        pieces_per_word = np.array(counts, np.intp)
         return EncodedBatch(
             sentences=sentences,
             vectors=reply.vectors.reshape(b * t, c),
-            starts=first_rows(pieces_of_words, words, t),
-            counts=pieces_of_words,
+            starts=first_rows(pieces_per_word, words, t),
+            counts=pieces_per_word,
             unknown=np.asarray(unknown, np.bool_),
             inexact=inexact,
         )
 
-    def _align_by_asking(
-        self, prepared: ServingPrepared, pieces: Sequence[str]
-    ) -> tuple[list[int] | None, bool]:
-        """Align a sentence whose pieces do not spell our tokens, or find that it was cut.
-
-        Either the server cut it, or its characters differ from ours, since its Python has
-        another Unicode table. What a word gives does not depend on the words around it, so the
-        server is asked for the words that can differ, alone.
-
-        Returns:
-            The pieces of each word, or None for a sentence that was cut; and whether they are
-            known rather than guessed.
-        """
-        sentence = prepared.sentence
-        may_be_cut = len(pieces) >= self._longest_seen
-        if may_be_cut and len(pieces) < _least_pieces(prepared):
-            return self._note_cut(len(pieces))
-        doubtful = [j for j, word in enumerate(sentence.words) if not word.isascii()]
-        texts = [as_text([sentence.words[j]]) for j in doubtful]
-        if may_be_cut:
-            # With something behind it, it comes back longer wherever the limit allows that.
-            texts.append(as_text([*sentence.words, HARMLESS]))
-        answers = self._ask(texts, sentence.line)
-        alone = dict(zip(doubtful, answers, strict=False))
-        tokens = [spell(alone[j]) if j in alone else own for j, own in enumerate(prepared.tokens)]
-        counts = align(tokens, pieces)
-        # A word that fills the server alone may have been cut alone.
-        if len(pieces) >= self._longest_seen and (
-            counts is None or any(len(own) >= len(pieces) for own in alone.values())
-        ):
-            return self._note_cut(len(pieces))
-        if counts is None:
-            return align_closely(prepared.tokens, pieces), False
-        return counts, True
-
-    def _find_limit(self) -> int:
-        """Return the most pieces of a sentence, where no setting tells it."""
-        n = _MANY
-        while True:
-            (pieces,) = self._ask([as_text([HARMLESS] * n)], line=1)
-            if len(pieces) < n:
-                return len(pieces)
-            n *= 2
-
-    def _ask(self, texts: Sequence[str], line: int) -> list[list[str]]:
-        """Return the pieces of each text, which are cut as any sentence's are."""
-        answers: list[list[str]] = []
-        most = self.batch_limits.sentences
-        for i in range(0, len(texts), most):
-            batch = list(texts[i : i + most])
-            reply = self._exchange.wait(self._exchange.send(batch, [line] * len(batch)))
-            answers += [pieces[1:-1] for pieces in reply.pieces]
-        self._longest_seen = max([self._longest_seen, *map(len, answers)])
-        return answers
-
-    def _note_cut(self, limit: int) -> tuple[None, bool]:
-        self._limit = limit
-        return None, True
-
-    def _encode_long(self, prepared: ServingPrepared) -> EncodedBatch:
+    def _encode_long(self, prepared: ServerSentence) -> EncodedBatch:
+        sentence, limit = prepared.sentence, self._limit.pieces
         if not self._in_windows:
-            raise self._too_long(prepared, self._limit)
-        return self._long_sentences.encode(prepared.sentence, prepared.tokens, self._limit)
-
-    def _too_long(self, prepared: ServingPrepared, limit: int) -> LongSentenceError:
-        sentence = prepared.sentence
-        return LongSentenceError(
-            sentence.line,
-            len(sentence.words),
-            limit,
-            "server" if self._fixed_length else "server's model",
-        )
-
-
-def _least_pieces(prepared: ServingPrepared) -> int:
-    """Count the pieces that every server must have for a sentence: one for each basic token.
-
-    Only words count whose characters were all assigned by Unicode 3.2 (2002). A newer one may
-    be deleted by the server, alone or from between two tokens of ours that are one of its own.
-    """
-    category = unicodedata.ucd_3_2_0.category
-    return sum(
-        len(tokens)
-        for word, tokens in zip(prepared.sentence.words, prepared.tokens, strict=True)
-        if word.isascii() or not any(category(char).startswith("C") for char in word)
-    )
+            raise LongSentenceError(
+                sentence.line,
+                len(sentence.words),
+                limit,
+                "server" if self._max_seq_len else "server's model",
+            )
+        return self._long_sentences.encode(sentence, prepared.tokens, limit)

@@ -1,60 +1,63 @@
-"""Sentences that a server would cut, asked for in windows.
+"""Sentences that a server would cut, encoded in windows.
 
-The server is asked for some words at a time until the pieces of every word are known; then for
-the windows, as pieces, which it takes as they are. What a word gives does not depend on the words
-around it: so the windows are those that the embedded engine has.
+First the server is asked for a few words at a time, until the pieces of every word are known. Then
+it is sent the windows as pieces, which it does not tokenize again. The pieces of a word do not
+depend on the words around it, so the windows are the same as those of the local encoder.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ...errors import ServerError
+from ...errors import PiecesRefusedError
 from ...tokenization.alignment import align
 from ...tokenization.basic import UNKNOWN
 from ...tokenization.windows import windows_of
 from ...types import BatchLimits, EncodedBatch, FloatArray, Sentence
-from ..windowed import joined
-from .connection import Text, as_text
-from .requests import Exchange, Request
+from ..vectors import join_windows
+from .connection import Text
+from .requests import Request, RequestQueue
+from .sentences import as_text, estimate_pieces
 
-__all__ = ["LongSentenceEncoder", "estimate"]
+__all__ = ["LongSentenceEncoder"]
+
+T = TypeVar("T")
 
 
 class LongSentenceEncoder:
-    """Gets the vectors of long sentences, one after the other.
+    """Encodes long sentences, one after the other.
 
     Args:
-        exchange: With the server.
-        budget: What is asked for at a time.
-        under_way: How many requests are under way at a time.
-        width: Of the server's vectors.
-        dtype: Their type.
+        requests: Requests to the server.
+        batch_limits: The most pieces and sentences of a request.
+        max_in_flight: The most requests that are in flight at the same time.
+        width: The width of the server's vectors.
+        dtype: Their data type.
         no_special_token: Whether the server was started with ``-no_special_token``.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
-        budget: BatchLimits,
-        under_way: int,
+        requests: RequestQueue,
+        batch_limits: BatchLimits,
+        max_in_flight: int,
         *,
         width: int,
         dtype: np.dtype[Any],
         no_special_token: bool,
     ) -> None:
-        self._exchange = exchange
+        self._requests = requests
+        self._batch_limits = batch_limits
+        self._max_in_flight = max_in_flight
         self._width = width
         self._dtype = dtype
-        self._budget = budget
-        self._most = under_way
-        # Then it puts none around pieces, which it does around a text.
-        self._around = (["[CLS]"], ["[SEP]"]) if no_special_token else ([], [])
+        # Such a server does not enclose pieces in special tokens, although it does so with text.
+        self._enclosing = (["[CLS]"], ["[SEP]"]) if no_special_token else ([], [])
 
     def encode(
         self, sentence: Sentence, tokens: Sequence[Sequence[str]], limit: int
@@ -62,18 +65,19 @@ class LongSentenceEncoder:
         """Return the vectors of a sentence.
 
         Args:
-            sentence: One of more than ``limit`` pieces.
+            sentence: A sentence of more than ``limit`` pieces.
             tokens: The basic tokens of each word.
-            limit: The most pieces that the server takes, special ones not counted.
+            limit: The most pieces that the server accepts, special tokens excluded.
 
         Raises:
-            ServerError: the server fell silent, or takes pieces for others.
+            PiecesRefusedError: if the server does not take pieces as they are.
+            ServerError: if the server does not answer.
         """
         pieces = self.pieces(sentence, tokens, limit)
         counts = np.fromiter(map(len, pieces), np.intp, len(pieces))
         flat = list(chain.from_iterable(pieces))
         windows = windows_of(counts.tolist(), limit)
-        return joined(
+        return join_windows(
             sentence,
             counts,
             [UNKNOWN in own for own in pieces],
@@ -85,49 +89,50 @@ class LongSentenceEncoder:
     def pieces(
         self, sentence: Sentence, tokens: Sequence[Sequence[str]], limit: int
     ) -> list[Sequence[str]]:
-        """Return the pieces of each word; arguments are those of :meth:`encode`."""
+        """Return the pieces of each word; see :meth:`encode` for the arguments."""
         pieces: list[Sequence[str]] = [()] * len(tokens)
-        chunks = deque(_chunks(tokens, limit))
-        while chunks:
-            asked = list(islice(_drain(chunks), self._most * self._budget.sentences))
-            texts = [as_text(sentence.words[start:end]) for start, end in asked]
-            for (start, end), own in zip(asked, self._pieces(texts, sentence.line), strict=True):
+        spans = deque(_spans(tokens, limit))
+        while spans:
+            batch = list(islice(_drain(spans), self._max_in_flight * self._batch_limits.sentences))
+            texts = [as_text(sentence.words[start:end]) for start, end in batch]
+            for (start, end), own in zip(batch, self._pieces(texts, sentence.line), strict=True):
                 counts = align(tokens[start:end], own)
                 if counts is not None:
                     rest = iter(own)
                     pieces[start:end] = [list(islice(rest, count)) for count in counts]
                 elif end - start > 1:
                     middle = (start + end) // 2
-                    chunks.extend([(start, middle), (middle, end)])
-                elif len(own) < limit:  # a word whose characters are others to the server
+                    spans.extend([(start, middle), (middle, end)])
+                elif len(own) < limit:  # the server treats some of its characters differently
                     pieces[start] = own
                 else:
-                    pieces[start] = self._learn_long_word(tokens[start], sentence.line, limit)
+                    pieces[start] = self._long_word(tokens[start], sentence.line, limit)
         return pieces
 
-    def _learn_long_word(self, tokens: Sequence[str], line: int, limit: int) -> list[str]:
-        """Return the pieces of a word of at least ``limit``."""
+    def _long_word(self, tokens: Sequence[str], line: int, limit: int) -> list[str]:
+        """Return the pieces of a word that has at least ``limit`` of them."""
         pieces: list[str] = []
         for token, own in zip(tokens, self._pieces(tokens, line), strict=True):
             pieces += own
             if len(own) >= limit:
-                pieces += self._learn_rest(token, own, line, limit)
+                pieces += self._rest_of_token(token, own, line, limit)
         return pieces
 
-    def _learn_rest(self, token: str, begin: Sequence[str], line: int, limit: int) -> list[str]:
-        """Return the pieces of a token behind the first ones, which are given.
+    def _rest_of_token(self, token: str, known: Sequence[str], line: int, limit: int) -> list[str]:
+        """Return the pieces of a token after the first ones, which are known.
 
-        Each is the longest piece there is (Wu et al. 2016, as BERT's ``tokenization.py`` has
-        it). Pieces that the server does not have come back as ``[UNK]``.
+        Each piece is the longest prefix of the rest that is in the vocabulary, as in BERT's
+        ``tokenization.py``. The server is sent all prefixes as pieces, and returns ``[UNK]`` for
+        those that are not in the vocabulary.
         """
         rest: list[str] = []
-        done = sum(len(piece.removeprefix("##")) for piece in begin)
+        done = sum(len(piece.removeprefix("##")) for piece in known)
         while done < len(token):
             longest_first = [f"##{token[done:end]}" for end in range(len(token), done, -1)]
             lists = [longest_first[i : i + limit] for i in range(0, len(longest_first), limit)]
-            answers = chain.from_iterable(self._pieces(lists, line))
-            piece = next((piece for piece in answers if piece != UNKNOWN), None)
-            if piece is None:  # a server whose characters are not ours
+            replies = chain.from_iterable(self._pieces(lists, line))
+            piece = next((piece for piece in replies if piece != UNKNOWN), None)
+            if piece is None:  # the server treats some of its characters differently
                 break
             rest.append(piece)
             done += len(piece) - 2
@@ -135,65 +140,54 @@ class LongSentenceEncoder:
 
     def _pieces(self, texts: Sequence[Text], line: int) -> list[list[str]]:
         """Return the pieces of each text, or of each list of pieces."""
-        answers: list[list[str]] = []
-        for request in self._requests(texts, line):
-            answers += [pieces[1:-1] for pieces in self._exchange.wait(request).pieces]
-        return answers
+        found: list[list[str]] = []
+        for request in self._send(texts, line):
+            found += [pieces[1:-1] for pieces in self._requests.wait(request).pieces]
+        return found
 
     def _vectors(self, windows: Sequence[list[str]], line: int) -> Iterator[FloatArray]:
-        """Yield the vectors of each window, ``(t, c)`` with that of ``[CLS]`` first."""
+        """Yield the vectors of each window, ``(t, c)``; the first row belongs to ``[CLS]``."""
         done = 0
-        for request in self._requests(windows, line):
-            reply = self._exchange.wait(request)
+        for request in self._send(windows, line):
+            reply = self._requests.wait(request)
             for own, vectors in zip(reply.pieces, reply.vectors, strict=True):
                 if own[1:-1] != windows[done]:
-                    raise ServerError(
-                        f"line {line}: the server was asked for pieces and gave others: give "
-                        "--long-sentences error, and split the lines that are too long"
-                    )
+                    raise PiecesRefusedError(line)
                 done += 1
                 yield vectors
 
-    def _requests(self, texts: Sequence[Text], line: int) -> Iterator[Request]:
-        """Send texts, some requests ahead of those that are looked at."""
-        under_way: deque[Request] = deque()
+    def _send(self, texts: Sequence[Text], line: int) -> Iterator[Request]:
+        """Send texts in batches; yield the requests while later ones are in flight."""
+        in_flight: deque[Request] = deque()
         for batch in self._batches(texts):
-            under_way.append(self._exchange.send(batch, [line] * len(batch)))
-            if len(under_way) >= self._most:
-                yield under_way.popleft()
-        yield from _drain(under_way)
+            in_flight.append(self._requests.send(batch, [line] * len(batch)))
+            if len(in_flight) >= self._max_in_flight:
+                yield in_flight.popleft()
+        yield from _drain(in_flight)
 
     def _batches(self, texts: Sequence[Text]) -> Iterator[list[Text]]:
-        before, behind = self._around
+        before, after = self._enclosing
         batch: list[Text] = []
         size = 0
         for text in texts:
             length = _length(text)
             if batch and (
-                len(batch) >= self._budget.sentences or size + length > self._budget.pieces
+                len(batch) >= self._batch_limits.sentences
+                or size + length > self._batch_limits.pieces
             ):
                 yield batch
                 batch, size = [], 0
-            batch.append(text if isinstance(text, str) else [*before, *text, *behind])
+            batch.append(text if isinstance(text, str) else [*before, *text, *after])
             size += length
         if batch:
             yield batch
 
 
-def estimate(tokens: Iterable[str]) -> int:
-    """Guess the pieces of basic tokens without the vocabulary.
-
-    Fitted to bert-base-uncased's vocabulary and English web text, where tokens of up to 6
-    characters have 1.0 to 1.1 pieces on average, of 12 characters 1.6.
-    """
-    return sum(1 + max(0, len(token) - 6) // 6 for token in tokens)
-
-
-def _chunks(tokens: Sequence[Sequence[str]], limit: int) -> Iterator[tuple[int, int]]:
-    """Yield runs of words, first and last but one, that a server will hardly cut."""
+def _spans(tokens: Sequence[Sequence[str]], limit: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of words that are so short that the server will rarely cut them."""
     start = size = 0
     for j, own in enumerate(tokens):
-        length = estimate(own)
+        length = estimate_pieces(own)
         if j > start and 2 * (size + length) > limit:
             yield start, j
             start, size = j, 0
@@ -202,10 +196,7 @@ def _chunks(tokens: Sequence[Sequence[str]], limit: int) -> Iterator[tuple[int, 
 
 
 def _length(text: Text) -> int:
-    return estimate(text.split()) if isinstance(text, str) else len(text)
-
-
-T = TypeVar("T")
+    return estimate_pieces(text.split()) if isinstance(text, str) else len(text)
 
 
 def _drain(queue: deque[T]) -> Iterator[T]:

@@ -1,58 +1,60 @@
-"""Requests under way with one server, answered or sent again, and never waited for in vain.
+"""Requests to a server: several in flight, and sent again if they are not answered.
 
-The oldest request is overdue when nothing at all has come for the time-out: the server computes
-one request after the other, so their times do not run side by side. What is unanswered is then
-sent again over a new connection, word for word as it was. When that has been tried often enough,
-:func:`_diagnose` finds out what is the matter.
+The server computes one request after the other. The time-out of the oldest request therefore runs
+from the last reply, whichever request it answered. After a time-out or a bad reply, all unanswered
+requests are sent again, unchanged, over a new connection. After the last attempt, :func:`_diagnose`
+finds out what is wrong.
 
-Few requests are under way at a time, so that one which is never answered is soon alone.
+Few requests are in flight at the same time. A request that the server cannot answer is therefore
+soon the only one, and can be named in the error.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
-from ...errors import ServerError
+from ...errors import ServerError, ServerGoneError, ServerSilentError
 from .address import Address
 from .connection import BadReplyError, Connection, Reply, Text
 from .handshake import check_unchanged
 
-__all__ = ["Exchange", "Request"]
+__all__ = ["HARMLESS", "Request", "RequestQueue"]
+
+_MAX_RUNS = 8  # of lines that an error message names
 
 HARMLESS = "."
-"""A sentence that every server can answer: one piece, whatever its vocabulary."""
-
-_NAMED = 8  # runs of lines that an error message names
+"""A sentence that every server can answer: one piece in every vocabulary."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Sentences sent together, and the reply once it has come."""
+    """Sentences that are sent together."""
 
     texts: Sequence[Text]
     lines: Sequence[int]
-    """The line of the input that each text comes from; none for the first question."""
+    """The line number of each text; empty for the first request of an encoder."""
     attempts: int
-    """How many more times it may stay without an answer."""
-    reply: Reply | None = None
+    """How often it may still time out."""
 
 
-class Exchange:
-    """Sends requests to one server and hands out the replies.
+class RequestQueue:
+    """Sends requests to one server and returns the replies.
 
     Args:
-        address: The server's.
-        connection: One over which the server has answered already: what it publishes before a
-            subscription has reached it is lost.
-        timeout: Seconds without an answer after which a request is sent again.
-        retries: How many times it is sent again.
-        config: The server's settings, which it must still have after a reconnection.
+        address: The address of the server.
+        connection: A connection on which the server has already answered, so that no reply is lost
+            (see :meth:`Connection.config`).
+        timeout: Seconds without a reply after which requests are sent again.
+        retries: How often a request is sent again.
+        config: The settings of the server. They must be the same after a reconnection.
+        connect: Opens a new connection.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -62,78 +64,84 @@ class Exchange:
         timeout: float,
         retries: int,
         config: Mapping[str, Any],
+        *,
+        connect: Callable[[Address], Connection] = Connection,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._attempts = retries + 1
         self._config = config
         self._connection = connection
+        self._connect = connect
+        self._clock = clock
         self._unanswered: dict[int, Request] = {}
-        self._kind: tuple[int, np.dtype[Any]] | None = None  # width and type of all vectors
-        self._clock = 0.0  # since when nothing has come
+        self._replies: dict[Request, Reply] = {}
+        self._kind: tuple[int, np.dtype[Any]] | None = None  # width and data type of all vectors
+        self._last_reply = 0.0  # when it arrived, or when requests were sent after that
 
     def send(
         self, texts: Sequence[Text], lines: Sequence[int] = (), *, attempts: int | None = None
     ) -> Request:
-        """Send sentences, and return at once."""
+        """Send sentences without waiting for the reply."""
         request = Request(texts, lines, self._attempts if attempts is None else attempts)
         if not self._unanswered:
-            self._clock = time.monotonic()
+            self._last_reply = self._clock()
         self._unanswered[self._connection.send(texts)] = request
         return request
 
     def wait(self, request: Request) -> Reply:
-        """Return the reply to ``request``, storing what else comes in the meantime.
+        """Return the reply to ``request``; call it once for each request.
 
         Raises:
-            ServerError: after the last attempt, saying what was found out.
+            ServerError: if there is no valid reply after the last attempt.
         """
-        while request.reply is None:
+        while request not in self._replies:
             try:
-                silent = not self._receive()
+                if not self._receive():
+                    self._send_again()
             except BadReplyError as error:
-                self._send_again(f"gave a reply that does not fit the request: {error}")
-            else:
-                if silent:
-                    self._send_again("")
-        return request.reply
+                self._send_again(error)
+        return self._replies.pop(request)
 
     def close(self) -> None:
-        """Drop the connection, with whatever was under way."""
+        """Close the connection."""
         self._connection.close()
 
     def _receive(self) -> bool:
-        """Store the next reply; return False when none comes in time."""
-        reply = self._connection.receive(self._clock + self._timeout - time.monotonic())
+        """Store the next reply; return False if none arrives in time."""
+        left = self._last_reply + self._timeout - self._clock()
+        reply = self._connection.receive(left)
         if reply is None:
             return False
-        request = self._unanswered[reply.request]
+        request = self._unanswered[reply.number]
         _check_shape(reply, request)
         kind = (reply.vectors.shape[2], reply.vectors.dtype)
         if self._kind not in (None, kind):
-            raise BadReplyError(f"vectors of another width or type than before, {kind}")
+            raise BadReplyError(f"vectors of another width or data type than before, {kind}")
         self._kind = kind
-        request.reply = reply
-        del self._unanswered[reply.request]
-        self._clock = time.monotonic()
+        self._replies[request] = reply
+        del self._unanswered[reply.number]
+        self._last_reply = self._clock()
         return True
 
-    def _send_again(self, nonsense: str) -> None:
+    def _send_again(self, error: BadReplyError | None = None) -> None:
+        """Send all unanswered requests over a new connection."""
         oldest = next(iter(self._unanswered.values()))
         while True:
             oldest.attempts -= 1
             if oldest.attempts <= 0:
-                self._give_up(oldest, nonsense)
+                self._give_up(oldest, error)
             if self._reconnect():
                 break
         unanswered, self._unanswered = self._unanswered, {}
         for request in unanswered.values():
             self._unanswered[self._connection.send(request.texts)] = request
-        self._clock = time.monotonic()
+        self._last_reply = self._clock()
 
     def _reconnect(self) -> bool:
         self._connection.close()
-        self._connection = Connection(self._address)
+        self._connection = self._connect(self._address)
         try:
             config = self._connection.config(self._timeout)
         except BadReplyError:
@@ -143,84 +151,73 @@ class Exchange:
         check_unchanged(self._address, self._config, config)
         return True
 
-    def _give_up(self, request: Request, nonsense: str) -> NoReturn:
-        if nonsense:
-            raise ServerError(f"the server at {self._address} {nonsense}")
-        if not request.lines:
+    def _give_up(self, request: Request, error: BadReplyError | None) -> NoReturn:
+        if error:
             raise ServerError(
-                f"the server at {self._address} tells its settings but answers no request within "
-                f"{self._timeout:g} s: its worker has died, or it is busy; see what it logged and "
-                "restart it, or give a longer --timeout"
+                f"the server at {self._address} sent a reply that does not fit the request: {error}"
             )
-        with _closing(Connection(self._address)) as connection:
+        if not request.lines:
+            raise ServerSilentError(
+                f"the server at {self._address} returns its settings, but does not answer a "
+                f"request within {self._timeout:g} s: its worker has died, or it is busy; check "
+                "its log and restart it",
+                self._timeout,
+            )
+        with closing(self._connect(self._address)) as connection:
             _diagnose(connection, request, self._address, self._timeout)
-
-
-@contextmanager
-def _closing(connection: Connection) -> Iterator[Connection]:
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _check_shape(reply: Reply, request: Request) -> None:
     """Raise BadReplyError unless the reply has vectors and pieces for every sentence."""
     expected = len(request.texts)
     if reply.vectors.ndim != 3 or reply.vectors.dtype.kind != "f":
-        raise BadReplyError(f"{reply.vectors.dtype} of shape {reply.vectors.shape}")
+        raise BadReplyError(f"{reply.vectors.dtype} data of shape {reply.vectors.shape}")
     if not len(reply.vectors) == len(reply.pieces) == expected:
         raise BadReplyError(
-            f"{len(reply.vectors)} and {len(reply.pieces)} sentences for {expected}"
+            f"vectors of {len(reply.vectors)} and pieces of {len(reply.pieces)} sentences for "
+            f"{expected} sentences"
         )
     for pieces in reply.pieces:
         if not 2 <= len(pieces) <= reply.vectors.shape[1]:
             raise BadReplyError(f"{reply.vectors.shape[1]} vectors for {len(pieces)} pieces")
         if (pieces[0], pieces[-1]) != ("[CLS]", "[SEP]"):
-            raise BadReplyError("pieces that do not lie between [CLS] and [SEP]")
+            raise BadReplyError("pieces that are not enclosed in [CLS] and [SEP]")
 
 
 def _diagnose(
     connection: Connection, request: Request, address: Address, timeout: float
 ) -> NoReturn:
-    """Find out why a request stays without an answer, and raise ServerError saying so.
+    """Find out why a request is not answered, and raise the error.
 
-    When the genuine server's worker dies, the server itself goes on listening. It tells its
-    settings until the next request, for which it waits for a worker and does nothing else.
+    When its worker dies, the server itself continues to listen. It returns its settings until the
+    next request arrives, and then waits for a worker forever.
     """
-    where = _lines(request.lines)
-    if not _listens(address, timeout):
-        raise ServerError(
-            f"the server at {address} is gone; it was last sent {where}: see what it logged, "
-            "start it again, and run the same command"
+    lines = _format_lines(request.lines)
+    if not address.listens(timeout):
+        raise ServerGoneError(
+            f"the server at {address} is gone; it was last sent {lines}: check its log and start "
+            "it again"
         )
-    told = connection.config(timeout) is not None
-    if not told or not _answers(connection, HARMLESS, timeout):
-        still = "still tells its settings" if told else "still listens"
-        raise ServerError(
-            f"the server at {address} {still} but answers no request within {timeout:g} s any "
-            f"more: its worker has probably died over {where}, or is slower than that; see what "
-            "it logged, then restart it and look at these lines, or give a longer --timeout"
+    has_config = connection.config(timeout) is not None
+    if not has_config or not _answers(connection, HARMLESS, timeout):
+        still = "still returns its settings" if has_config else "still listens"
+        raise ServerSilentError(
+            f"the server at {address} {still}, but no longer answers requests within "
+            f"{timeout:g} s: its worker has probably died at {lines}, or is slower than that; "
+            "check its log, restart it and look at these lines",
+            timeout,
         )
     for text, line in zip(request.texts, request.lines, strict=True):
         if not _answers(connection, text, timeout):
             raise ServerError(
                 f"line {line}: the server at {address} answers other lines, but not this one "
-                f"within {timeout:g} s; see what it logged, and change or remove the line"
+                f"within {timeout:g} s; check its log, and change or remove the line"
             )
-    raise ServerError(
-        f"the server at {address} does not answer all of {where} together within {timeout:g} s, "
-        "though it does one by one: give a longer --timeout, or start it with a smaller "
-        "-max_batch_size"
+    raise ServerSilentError(
+        f"the server at {address} does not answer all of {lines} together within {timeout:g} s, "
+        "although it answers each of them alone; start it with a smaller -max_batch_size",
+        timeout,
     )
-
-
-def _listens(address: Address, timeout: float) -> bool:
-    try:
-        address.probe(timeout)
-    except OSError:
-        return False
-    return True
 
 
 def _answers(connection: Connection, text: Text, timeout: float) -> bool:
@@ -228,16 +225,16 @@ def _answers(connection: Connection, text: Text, timeout: float) -> bool:
     try:
         return connection.receive(timeout) is not None
     except BadReplyError:
-        return True  # nonsense, but no silence
+        return True  # a bad reply, but not silence
 
 
-def _lines(lines: Sequence[int]) -> str:
-    """Name the lines of a batch, each once: windows of a long sentence are of one line.
+def _format_lines(lines: Sequence[int]) -> str:
+    """Format the line numbers of a request; the windows of a sentence share one.
 
-    >>> _lines([7, 7]), _lines([9, 7, 8, 12, 12])
+    >>> _format_lines([7, 7]), _format_lines([9, 7, 8, 12, 12])
     ('line 7', 'lines 7-9, 12')
-    >>> _lines(range(1, 60, 2))
-    'lines 1, 3, 5, 7, 9, 11, 13, 15 and further ones up to 59'
+    >>> _format_lines(range(1, 60, 2))
+    'lines 1, 3, 5, 7, 9, 11, 13, 15 and others up to 59'
     """
     runs: list[list[int]] = []
     distinct = sorted(set(lines))
@@ -247,5 +244,5 @@ def _lines(lines: Sequence[int]) -> str:
         else:
             runs.append([line, line])
     spans = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
-    more = f" and further ones up to {runs[-1][1]}" if len(spans) > _NAMED else ""
-    return f"line{'s' * (len(distinct) > 1)} {', '.join(spans[:_NAMED])}{more}"
+    more = f" and others up to {runs[-1][1]}" if len(spans) > _MAX_RUNS else ""
+    return f"line{'s' * (len(distinct) > 1)} {', '.join(spans[:_MAX_RUNS])}{more}"
