@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from bert_serving.client import BertClient
+from bert_tokemb.storage.whole_file import WholeFile
 from common import (
     Stopwatch,
     memory,
@@ -30,7 +31,6 @@ from common import (
 
 from bert_tokemb import Address, ServerEncoder, Tally, embed, load_strategy
 from bert_tokemb.formats.pickle import PickleOutput
-from bert_tokemb.storage.whole_file import WholeFile
 from bert_tokemb.text.reader import TextInput
 from bert_tokemb.types import EncodedBatch, FloatArray, IntArray, Strategy
 from support.seed import MERGES, seed_embed

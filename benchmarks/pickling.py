@@ -17,10 +17,10 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from bert_tokemb.storage.whole_file import WholeFile
 from common import memory, much_text, scratch, seconds_of, take_turns, tell
 
 from bert_tokemb.formats.pickle import PickleOutput
-from bert_tokemb.storage.whole_file import WholeFile
 
 FLOOR = 2.0
 WIDTH = 768

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from bert_serving.client import BertClient
+from bert_tokemb.storage.whole_file import WholeFile
 from common import disk, scratch, some_text, take_turns, tell
 
 from bert_tokemb import Address, ServerEncoder, embed
 from bert_tokemb.formats.pickle import PickleOutput
-from bert_tokemb.storage.whole_file import WholeFile
 from support.genuine import GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.seed import MERGES, seed_embed

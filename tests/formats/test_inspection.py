@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bert_tokemb.formats.unpickling import read_arrays
 
 from bert_tokemb.errors import InputError
 from bert_tokemb.formats.base import Content
@@ -18,7 +19,6 @@ from bert_tokemb.formats.inspection import inspect
 from bert_tokemb.formats.npyd import NpydOutput
 from bert_tokemb.formats.pickle import PickleOutput
 from bert_tokemb.formats.registry import FORMATS, open_output
-from bert_tokemb.formats.unpickling import read_arrays
 from bert_tokemb.types import EmbeddedSentence
 from support.command import Command
 from support.memory import run_and_measure

@@ -1,4 +1,4 @@
-"""What goes wrong while a request is computed, and whom it costs."""
+"""Failures while requests are computed, and which requests they affect."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 
 import numpy as np
 import pytest
 
-from bert_tokemb.errors import ModelError
-from bert_tokemb.serve import workers as crew_module
+from bert_tokemb.errors import ModelError, ThreadLimitError
 from bert_tokemb.serve.features import FeatureMaker
-from bert_tokemb.serve.job import NO_MEMORY, Job
+from bert_tokemb.serve.pending import NO_MEMORY, PendingRequest
 from bert_tokemb.serve.schedule import Schedule
-from bert_tokemb.serve.workers import Crew
+from bert_tokemb.serve.workers import WorkerPool
 from bert_tokemb.types import BatchLimits, FloatArray
-from support.jobs import JOB_WIDTH, job_of, maker_of
+from support.pending import WIDTH, maker_of, request_of
 
-LONG = 60  # seconds
+TIMEOUT = 60  # seconds
+UNIFORM = BatchLimits(pieces=64, sentences=64, uniform=True)
 
 
 class FaultyEngine:
-    """Stands for an engine whose runtime fails, as no real one can be made to."""
+    """An engine that fails on demand, as ONNX Runtime cannot be made to.
 
-    threads = 1
+    Args:
+        fault: Called with the number of rows of each batch; returns the error to raise.
+    """
 
-    def __init__(self, fault: Callable[[int], BaseException | None]) -> None:
+    def __init__(self, fault: Callable[[int], BaseException | None], threads: int = 1) -> None:
         self.fault = fault
+        self.threads = threads
         self.batches: list[int] = []
 
     def run(self, ids: np.ndarray, types: np.ndarray, mask: np.ndarray) -> FloatArray:
         self.batches.append(len(ids))
         if error := self.fault(len(ids)):
             raise error
-        return np.ones((*ids.shape, JOB_WIDTH), np.float32)
+        return np.ones((*ids.shape, WIDTH), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -46,97 +50,90 @@ def maker(shared_tiny: Path) -> FeatureMaker:
 
 
 @contextmanager
-def crew_of(
-    engine: FaultyEngine, maker: FeatureMaker, *before: Job
-) -> Iterator[tuple[Schedule, SimpleQueue[Job]]]:
-    """Have jobs done that are there before the crew begins, and those that come later."""
-    schedule, done = (
-        Schedule(BatchLimits(pieces=64, sentences=64, uniform=True)),
-        SimpleQueue[Job](),
-    )
-    for job in before:
-        schedule.add(job)
-    crew = Crew(engine, maker, schedule, done.put)
-    crew.start()
-    yield schedule, done
-    assert crew.is_whole
+def working(
+    engine: FaultyEngine, maker: FeatureMaker, *requests: PendingRequest
+) -> Iterator[tuple[Schedule, SimpleQueue[PendingRequest]]]:
+    """Work on requests within the block; yield the schedule and the finished requests."""
+    schedule, finished = Schedule(UNIFORM), SimpleQueue[PendingRequest]()
+    for request in requests:
+        schedule.add(request)
+    workers = WorkerPool(engine, maker, schedule, finished.put)
+    workers.start()
+    yield schedule, finished
+    assert workers.is_alive
     schedule.close()
-    crew.join()
+    workers.join()
 
 
-def test_a_bug_costs_the_requests_that_met_it(
+def test_bug_affects_only_the_requests_that_trigger_it(
     maker: FeatureMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faults = iter([ZeroDivisionError("of an engine")])
-    first, second = job_of("a", 3, 3), job_of("b", 3)
-    with crew_of(FaultyEngine(lambda n: next(faults, None)), maker, first) as (schedule, done):
-        assert done.get(timeout=LONG) is first
+    faults = iter([ZeroDivisionError("in the engine")])
+    first, second = request_of("a", 3, 3), request_of("b", 3)
+    with working(FaultyEngine(lambda n: next(faults, None)), maker, first) as (schedule, finished):
+        assert finished.get(timeout=TIMEOUT) is first
         schedule.add(second)
-        assert done.get(timeout=LONG) is second
-    assert first.error == "the server failed; its log tells more"
+        assert finished.get(timeout=TIMEOUT) is second
+    assert first.error == "the server failed; see its log"
     assert second.error is None
     assert second.reply()[1].all()
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
-    assert "ZeroDivisionError: of an engine" in caplog.text
+    assert record.message == "requests failed"
     assert record.requests == 1
+    assert "ZeroDivisionError: in the engine" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("fault", "told"),
-    [(ModelError("no room on the GPU"), "no room on the GPU"), (MemoryError(), NO_MEMORY)],
-)
-def test_what_fails_together_is_tried_alone(
-    fault: Exception, told: str, maker: FeatureMaker, caplog: pytest.LogCaptureFixture
+FAULTS = [(ModelError("no room on the GPU"), "no room on the GPU"), (MemoryError(), NO_MEMORY)]
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS)
+def test_failed_batch_is_computed_again_for_each_request(
+    fault: Exception, message: str, maker: FeatureMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jobs = [job_of("a", 3), job_of("b", 3), job_of("c", 3)]
+    requests = [request_of("a", 3), request_of("b", 3), request_of("c", 3)]
     engine = FaultyEngine(lambda n: fault if n > 1 or len(engine.batches) == 3 else None)
-    with crew_of(engine, maker, *jobs) as (_, done):
-        finished = {done.get(timeout=LONG) for _ in jobs}
-    assert finished == set(jobs)
+    with working(engine, maker, *requests) as (_, finished):
+        assert {finished.get(timeout=TIMEOUT) for _ in requests} == set(requests)
     assert engine.batches == [3, 1, 1, 1]
-    assert sorted(str(job.error) for job in jobs) == sorted([told, "None", "None"])
-    assert all(job.reply()[1].all() for job in jobs if job.error is None)
+    assert sorted(str(one.error) for one in requests) == sorted([message, "None", "None"])
+    assert all(one.reply()[1].all() for one in requests if one.error is None)
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    ("fault", "told"),
-    [(ModelError("no room on the GPU"), "no room on the GPU"), (MemoryError(), NO_MEMORY)],
-)
-def test_what_fails_alone_is_not_tried_again(
-    fault: Exception, told: str, maker: FeatureMaker, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("fault", "message"), FAULTS)
+def test_failed_batch_of_one_request_is_not_computed_again(
+    fault: Exception, message: str, maker: FeatureMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, job = FaultyEngine(lambda n: fault), job_of("a", 3, 3)
-    with crew_of(engine, maker, job) as (_, done):
-        assert done.get(timeout=LONG) is job
-    assert job.error == told
+    engine, request = FaultyEngine(lambda n: fault), request_of("a", 3, 3)
+    with working(engine, maker, request) as (_, finished):
+        assert finished.get(timeout=TIMEOUT) is request
+    assert request.error == message
     assert engine.batches == [2]
     assert not caplog.records
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies(maker: FeatureMaker) -> None:
-    """It is noticed, though the other one lives."""
-    engine = FaultyEngine(lambda n: SystemExit())
-    engine.threads = 2
-    schedule, job = Schedule(BatchLimits(pieces=64, sentences=64, uniform=True)), job_of("a", 3)
-    crew = Crew(engine, maker, schedule, print)
-    crew.start()
-    assert crew.is_whole
-    schedule.add(job)
-    deadline = time.monotonic() + LONG
-    while crew.is_whole:
+def test_pool_is_not_alive_when_one_thread_has_died(maker: FeatureMaker) -> None:
+    schedule, request = Schedule(UNIFORM), request_of("a", 3)
+    workers = WorkerPool(FaultyEngine(lambda n: SystemExit(), 2), maker, schedule, print)
+    workers.start()
+    assert workers.is_alive
+    schedule.add(request)
+    deadline = time.monotonic() + TIMEOUT
+    while workers.is_alive:
         assert time.monotonic() < deadline
-    schedule.fail([job], "why")
+    schedule.fail([request], "why")
     schedule.close()
-    crew.join()
+    workers.join()
 
 
-def test_threads_that_are_not_allowed(maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: crew_module.Thread) -> None:
+def test_start_reports_the_thread_limit(
+    maker: FeatureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(crew_module.Thread, "start", refuse)
-    schedule = Schedule(BatchLimits(pieces=64, sentences=64, uniform=True))
-    with pytest.raises(ModelError, match="can't start new thread: give fewer --threads"):
-        Crew(FaultyEngine(lambda n: None), maker, schedule, print).start()
+    monkeypatch.setattr(Thread, "start", refuse)
+    workers = WorkerPool(FaultyEngine(lambda n: None), maker, Schedule(UNIFORM), print)
+    with pytest.raises(ThreadLimitError, match="the system does not allow another thread"):
+        workers.start()

@@ -1,4 +1,4 @@
-"""Our own server, run as a process as its users run it."""
+"""Our own server, as a process or in this one, and clients for it."""
 
 from __future__ import annotations
 
@@ -8,67 +8,241 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import zmq
 from bert_serving.client import BertClient
 
 from bert_tokemb import Address
+from bert_tokemb.models.engine import Engine
+from bert_tokemb.serve.server import Server
+from bert_tokemb.serve.settings import Limits, Settings
+from bert_tokemb.serve.sockets import Sockets
 
-__all__ = ["OurServer", "client_of"]
+from .command import invoke
+
+__all__ = [
+    "OurServer",
+    "RawClient",
+    "client_of",
+    "invoke_serve",
+    "serve_command",
+    "serving",
+    "wait_until",
+]
+
+TIMEOUT = 60  # seconds; generous, for a machine under load
 
 
 class OurServer:
-    """``bert-tokemb serve`` on free ports; a context manager that leaves nothing behind.
+    """``bert-tokemb serve`` as a process, on free ports; a context manager that ends it.
 
     Args:
-        options: What stands behind ``bert-tokemb serve``, ports aside: our options, or those of
-            ``bert-serving-start``.
+        options: The arguments after ``bert-tokemb serve``, except the ports.
     """
 
     def __init__(self, *options: str | Path) -> None:
-        dash = "-port", "-port_out"
-        ports = ("--port", "--port-out") if "--model" in options else dash
-        zero = [part for name in ports for part in (name, "0")]
-        self.command = [sys.executable, "-m", "bert_tokemb", "serve", *map(str, options), *zero]
-        # A file, so that nobody has to read what is told while it is told.
-        self._told = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
+        self._command = serve_command(*options)
+        # A file, since nothing reads a pipe while the server runs.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
+
+    @property
+    def stderr(self) -> str:
+        """What it has written to standard error so far."""
+        size = self._stderr.seek(0, os.SEEK_END)
+        return os.pread(self._stderr.fileno(), size, 0).decode()
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """What it has logged so far."""
-        return [json.loads(line) for line in self.told.splitlines()]
+        """The lines of its log so far."""
+        return [json.loads(line) for line in self.stderr.splitlines()]
 
-    @property
-    def told(self) -> str:
-        """Everything on its standard error so far."""
-        size = self._told.seek(0, os.SEEK_END)
-        return os.pread(self._told.fileno(), size, 0).decode()
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of the log with an event."""
+        return [line for line in self.log if line["event"] == event]
 
-    def stop(self, signum: int = signal.SIGTERM, timeout: float = 60) -> int:
-        """Send a signal, and return the exit code."""
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
         self.process.send_signal(signum)
-        return self.process.wait(timeout)
+        return self.process.wait(TIMEOUT)
 
     def __enter__(self) -> OurServer:
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=self._told, text=True
+            self._command, stdout=subprocess.PIPE, stderr=self._stderr, text=True
         )
         line = self.process.stdout.readline()
         if not line.startswith("ready "):
             self.__exit__()
-            raise AssertionError(self.told)
-        host, port, port_out = line.split()[1].split(":")
-        self.address = Address(host, int(port), int(port_out))
+            raise AssertionError(self.stderr)
+        self.address = _address(line.split()[1])
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.process.kill()
         self.process.communicate()
-        self._told.close()
+        self._stderr.close()
+
+
+def serve_command(*options: str | Path) -> list[str]:
+    """Return the command that starts a server on free ports."""
+    return [sys.executable, "-m", "bert_tokemb", *_serve_arguments(options)]
+
+
+def invoke_serve(
+    client: Callable[[Address], None], *options: str | Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``bert-tokemb serve`` on free ports in this process, as long as a client function runs.
+
+    The client runs in a thread with the address of the server, which it then shuts down.
+    """
+    over = Event()
+    errors: list[BaseException] = []
+
+    def run_client() -> None:
+        while not over.wait(0.01):
+            # The file appears under its name when it is complete.
+            if ready.exists():
+                address = _address(ready.read_text())
+                try:
+                    client(address)
+                except BaseException as error:  # raised again by the main thread
+                    errors.append(error)
+                with RawClient(address) as raw:
+                    raw.send(b"raw", b"TERMINATION", b"1", b"0")
+                    over.wait(TIMEOUT)
+                return
+
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = Path(scratch) / "ready"
+        thread = Thread(target=run_client)
+        thread.start()
+        try:
+            done = invoke(
+                *(*_serve_arguments(options), "--ready-file", ready, "--allow-shutdown"), env=env
+            )
+        finally:
+            over.set()
+            thread.join()
+    if errors:
+        raise errors[0]
+    return done
+
+
+@contextmanager
+def serving(
+    engine: Engine, settings: Settings, limits: Limits | None = None, **options: Any
+) -> Iterator[Address]:
+    """Serve from a thread of this process within the block; the log is logged as usual."""
+    limits = limits or Limits(quiet=0.05)
+    with Sockets("127.0.0.1", 0, 0, limits) as sockets:
+        server = Server(sockets, engine, settings, version="1", limits=limits, **options)
+        server.start()
+
+        def serve() -> None:
+            server.run()
+            server.finish()
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield Address("127.0.0.1", sockets.port, sockets.port_out)
+        finally:
+            server.stop()
+            thread.join()
 
 
 def client_of(address: Address, **options: Any) -> BertClient:
-    """Connect an unmodified client, which waits at most a minute for anything."""
-    settings = {"timeout": 60_000, "check_length": False, **options}
-    return BertClient(address.host, address.port, address.port_out, **settings)
+    """Connect an unmodified client that waits at most a minute for a reply.
+
+    A reply that a server publishes before the client's subscription has arrived is lost. So the
+    settings, for which the client asks when it is made, are requested until the server answers.
+    """
+    settings = {"timeout": 1000 * TIMEOUT, "check_length": False, **options}
+    unchecked = {**settings, "timeout": 1000, "ignore_all_checks": True}
+    client = BertClient(address.host, address.port, address.port_out, **unchecked)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            config = client.server_config
+            break
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                client.close()
+                raise
+    # Answers that came late belong to no one.
+    client.pending_request.clear()
+    client.pending_response.clear()
+    # What the client does in its constructor.
+    client.timeout = settings["timeout"]
+    client.token_info_available = bool(config["show_tokens_to_client"])
+    if settings["check_length"]:
+        client.length_limit = config["max_seq_len"]
+    return client
+
+
+class RawClient:
+    """A client that can send and receive anything, or not read at all; a context manager."""
+
+    def __init__(self, address: Address, name: bytes = b"raw", *, reads: bool = True) -> None:
+        self._context = zmq.Context()
+        self.name = name
+        self.sender = self._context.socket(zmq.PUSH)
+        self.sender.connect(f"tcp://{address.host}:{address.port}")
+        self.receiver = self._context.socket(zmq.SUB)
+        self.receiver.rcvhwm = 1
+        if reads:
+            self.subscribe()
+        self.receiver.connect(f"tcp://{address.host}:{address.port_out}")
+
+    def subscribe(self) -> None:
+        """Receive replies from now on."""
+        self.receiver.subscribe(self.name)
+
+    def send(self, *frames: bytes) -> None:
+        """Send a message."""
+        self.sender.send_multipart(frames)
+
+    def ask(self, texts: list[Any], number: int = 1) -> None:
+        """Send a request."""
+        self.send(self.name, json.dumps(texts).encode(), b"%d" % number, b"%d" % len(texts))
+
+    def receive(self) -> list[bytes]:
+        """Return the frames of the next reply."""
+        assert self.receiver.poll(TIMEOUT * 1000), "no reply"
+        return self.receiver.recv_multipart()
+
+    def errors(self, n: int) -> dict[int, str | None]:
+        """Return the errors of the next replies by number of the request, None for a success."""
+        replies = [self.receive() for _ in range(n)]
+        return {int(number): json.loads(info).get("error") for _, info, _, number in replies}
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.destroy(linger=0)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.01)
+
+
+def _serve_arguments(options: tuple[str | Path, ...]) -> list[str]:
+    # Flags of bert-serving-start have one dash, and -m is ours.
+    ours = {"--model", "-m"} & set(options)
+    ports = ("--port", "--port-out") if ours else ("-port", "-port_out")
+    return ["serve", *map(str, options), *(part for name in ports for part in (name, "0"))]
+
+
+def _address(text: str) -> Address:
+    host, port, port_out = text.strip().split(":")
+    return Address(host, int(port), int(port_out))

@@ -1,4 +1,4 @@
-"""From the command line's options to a server that serves, and its end."""
+"""From the options of ``bert-tokemb serve`` to a running server."""
 
 from __future__ import annotations
 
@@ -17,72 +17,72 @@ from typing import Any
 from ..errors import ModelError, UsageError
 from ..models.engine import Device, Engine
 from ..models.loading import Model, load_model, load_release
-from ..serve.flags import complete, notes
-from ..serve.logs import logging_to
+from ..serve.pooling import Pooling
 from ..serve.server import Server
 from ..serve.settings import Settings
-from ..serve.sockets import Wire
+from ..serve.sockets import Sockets
 from ..signals import call_on_signals
 from ..storage.workspace import atomic_file
+from .console import PROGRAM
+from .json_log import json_log
+from .original_flags import notes, with_defaults
 
 __all__ = ["launch"]
 
 _log = logging.getLogger(__name__)
 
-_PACKAGE = "bert-tokemb"
 _CHECKPOINT_FLAGS = ("ckpt_name", "config_name", "tuned_model_dir")
+# The flags that determine replies, apart from those of the engine.
+_SETTINGS = (
+    "max_seq_len",
+    "max_batch_size",
+    "show_tokens_to_client",
+    "mask_cls_sep",
+    "no_special_token",
+    "fixed_embed_length",
+)
 
 
 def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> None:
-    """Serve until a signal comes, or a client ends it.
+    """Serve until a signal arrives or a client shuts the server down.
 
     Args:
-        options: Those of ``bert-tokemb serve``, by name.
-        original: The flags of ``bert-serving-start`` that were given instead of ``--model``.
+        options: The options of ``bert-tokemb serve``, by name.
+        original: The flags of ``bert-serving-start`` given instead of ``--model``, by name.
 
     Raises:
-        TokembError: the model cannot be used, a port cannot be bound, or the like.
+        TokembError: if the model cannot be used, a port cannot be bound, or the like.
     """
     if options["ready_file"] == "":
         raise UsageError("--ready-file is empty: give the path of a file")
     verbose = options["verbose"] or bool(original and original.get("verbose"))
-    with logging_to(sys.stderr, logging.INFO if verbose else logging.WARNING):
+    with json_log(sys.stderr, logging.INFO if verbose else logging.WARNING):
         host = _resolve(options["host"])
+        # From here on, both ways to start a server are described by the flags of the original.
         if original is None:
             model, flags = _load(options)
         else:
             model, flags = _load_original(original)
-        if flags["cpu"] and options["device"] == "cuda":
-            raise UsageError("-cpu and --device cuda exclude each other: give one of them")
-        device: Device = "cpu" if flags["cpu"] else options["device"]
-        engine = Engine(
-            model,
-            flags["pooling_layer"],
-            device=device,
-            precision=options["precision"],
-            threads=options["threads"],
-            positions=not flags["no_position_embeddings"],
-        )
-        with Wire(host, flags["port"], flags["port_out"]) as wire:
+        engine = _start_engine(model, flags, options)
+        with Sockets(host, flags["port"], flags["port_out"]) as sockets:
             server = Server(
-                wire,
+                sockets,
                 engine,
-                # What started it, so that its clients can tell how to start it otherwise.
-                Settings.of(flags, {} if original else {"bert_tokemb_model": model.name}),
-                version=version(_PACKAGE),
+                _settings(flags, None if original else model.name),
+                version=version(PROGRAM),
                 allow_shutdown=options["allow_shutdown"],
             )
             with call_on_signals(server.stop):
                 server.start()
-                with _telling_that_it_serves(wire, options["ready_file"]):
+                with _announced(sockets, options["ready_file"]):
                     server.run()
                 server.finish()
 
 
 def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
-    """Load the model of ``--model``, and say in the original's flags how it is served."""
+    """Load the model of ``--model``, and express the options as flags."""
     model = load_model(options["model"], cased=options["cased"])
-    return model, complete(
+    return model, with_defaults(
         {
             "model_dir": model.name,
             "pooling_layer": options["layers"],
@@ -98,18 +98,18 @@ def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
 
 
 def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
-    """Load the model of ``-model_dir``, as the original would."""
-    flags = complete(original)
+    """Load the model of ``-model_dir`` as the original does, and complete the flags."""
+    flags = with_defaults(original)
     for note in notes(original):
         _log.warning(note)
     directory = Path(flags["model_dir"])
     if not directory.is_dir():
-        raise ModelError(f"-model_dir {flags['model_dir']} is no directory")
+        raise ModelError(f"-model_dir {flags['model_dir']} is not a directory")
     cased = not flags["do_lower_case"]
     if not (directory / flags["config_name"]).exists() and not any(
         name in original for name in _CHECKPOINT_FLAGS
     ):
-        # A directory of another layout, which says itself whether it is cased.
+        # A directory in the layout of Hugging Face, which says whether the model is cased.
         model = load_model(str(directory), cased=cased or None)
         return model, {**flags, "do_lower_case": model.vocabulary.do_lower_case}
     checkpoint = Path(flags["tuned_model_dir"] or directory) / flags["ckpt_name"]
@@ -118,41 +118,74 @@ def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     ), flags
 
 
+def _start_engine(model: Model, flags: Mapping[str, Any], options: Mapping[str, Any]) -> Engine:
+    if flags["cpu"] and options["device"] == "cuda":
+        raise UsageError("-cpu and --device cuda exclude each other: give one of them")
+    device: Device = "cpu" if flags["cpu"] else options["device"]
+    return Engine(
+        model,
+        flags["pooling_layer"],
+        device=device,
+        precision=options["precision"],
+        threads=options["threads"],
+        positions=not flags["no_position_embeddings"],
+    )
+
+
+def _settings(flags: Mapping[str, Any], model_option: str | None) -> Settings:
+    """Return what determines replies.
+
+    Args:
+        flags: All flags of the original.
+        model_option: The value of ``--model``. Clients are told, so that they can print a command
+            that starts a server with other settings.
+    """
+    strategy = Pooling[flags["pooling_strategy"]]
+    model = {} if model_option is None else {"bert_tokemb_model": model_option}
+    return Settings(
+        pooling_strategy=strategy,
+        reported={**flags, "pooling_strategy": strategy.value, **model},
+        **{name: flags[name] for name in _SETTINGS},
+    )
+
+
 def _resolve(host: str) -> str:
-    """Return the address to bind, having warned of one that others can reach."""
+    """Return the address to bind, and warn if other machines can reach it."""
     try:
-        # IPv4 alone: the client knows no other.
+        # IPv4 only, since bert-serving-client supports nothing else.
         found = socket.getaddrinfo(
             None if host == "*" else host, 0, socket.AF_INET, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host!r} is no IPv4 address of this machine ({error})") from error
-    address = found[0][4][0]
+        raise UsageError(
+            f"--host {host!r} is not an IPv4 address of this machine ({error})"
+        ) from error
+    address = str(found[0][4][0])
     if not ipaddress.ip_address(address).is_loopback:
         _log.warning(
-            "others can reach this address, and the protocol knows no authentication: whoever "
-            "can connect can have anything computed, and read others' replies",
+            "other machines can reach this address, and the protocol has no authentication: anyone "
+            "who can connect can send requests and read the replies to others",
             extra={"host": address},
         )
-    return str(address)
+    return address
 
 
 @contextmanager
-def _telling_that_it_serves(wire: Wire, ready_file: str | None) -> Iterator[None]:
-    """Tell on standard output, and in a file as long as it is true, where the server listens."""
-    address = f"{wire.host}:{wire.port}:{wire.port_out}"
+def _announced(sockets: Sockets, ready_file: str | None) -> Iterator[None]:
+    """Print and write where the server listens; remove the file at the end."""
+    address = f"{sockets.host}:{sockets.port}:{sockets.port_out}"
     if ready_file is not None:
         with atomic_file(ready_file) as file:
             file.write(f"{address}\n".encode())
     if sys.stdout is not None:
-        # By itself: it may be a pipe that is full.
+        # In a thread, since a pipe that nobody reads may be full.
         line = f"ready {address}\n".encode()
         Thread(target=_print, args=(sys.stdout.fileno(), line), daemon=True).start()
     try:
         yield
     finally:
         if ready_file is not None:
-            _remove_if_ours(Path(ready_file), f"{address}\n")
+            _remove(Path(ready_file), f"{address}\n")
 
 
 def _print(descriptor: int, line: bytes) -> None:
@@ -160,8 +193,8 @@ def _print(descriptor: int, line: bytes) -> None:
         os.write(descriptor, line)
 
 
-def _remove_if_ours(path: Path, content: str) -> None:
-    """Remove a file, unless somebody has put something else in its place, or it is a device."""
+def _remove(path: Path, content: str) -> None:
+    """Remove a regular file that still has this content."""
     with suppress(OSError, UnicodeError):
         if path.is_file() and path.read_text("utf-8") == content:
             path.unlink()

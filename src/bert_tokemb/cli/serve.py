@@ -1,4 +1,4 @@
-"""``bert-tokemb serve``: a bert-serving-server for today."""
+"""The command ``bert-tokemb serve``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 
 from ..errors import UsageError
 from ..extras import importing
-from ..signals import hold_signals
 from .console import PROGRAM, show
 from .options import (
+    Command,
     cased_option,
     device_option,
     given_names,
@@ -26,11 +26,12 @@ from .options import (
     threads_option,
     variable_of,
 )
+from .original_flags import POOLING_STRATEGIES, parse
 
 __all__ = ["serve"]
 
-# What `-model_dir` has flags of its own for.
-_INSTEAD = {
+# Our options that have no effect with -model_dir, and the flags that replace them.
+_REPLACED = {
     "layers": "-pooling_layer",
     "max_seq_len": "-max_seq_len",
     "cased": "-cased_tokenization",
@@ -40,39 +41,37 @@ _INSTEAD = {
 }
 
 
-class _Serve(click.Command):
-    """Takes the flags of bert-serving-start too, which click cannot parse."""
+class _Serve(Command):
+    """Also accepts the flags of bert-serving-start, which click cannot parse."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if {"-h", "--help"} & set(args):
             args = ["--help"]
         elif not ctx.resilient_parsing and any(_is_original(arg) for arg in args):
-            with hold_signals():
-                from ..serve.flags import parse
-
-            flags, args = parse(args)
-            ctx.meta["original"] = flags or None
+            # Argparse takes -m for an ambiguous abbreviation of -model_dir.
+            args = ["--model" if arg == "-m" else arg for arg in args]
+            ctx.meta["original"], args = parse(args)
         return super().parse_args(ctx, args)
 
 
 def _is_original(argument: str) -> bool:
-    """Tell whether an argument looks like one of the original's flags: a word, one dash."""
+    """Return whether an argument looks like a flag of the original: one dash and a word."""
     return len(argument) > 2 and argument[0] == "-" and argument[1].isalpha()
 
 
 @click.command(
     cls=_Serve,
     short_help="Serve a model to clients of bert-as-service.",
-    epilog="Instead of --model, all flags of bert-serving-start 1.10.0 are taken, -model_dir "
-    "before all: with their meaning, and their defaults.",
+    epilog="Instead of --model, all flags of bert-serving-start 1.10.0 (-model_dir and others) are "
+    "accepted, with the same meaning and defaults.",
 )
-@model_option(show_default=False, help="A BERT in a directory, or on the Hugging Face hub.")
+@model_option(show_default=False, help="A BERT in a directory or on the Hugging Face hub.")
 @option(
     "--host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Where to listen. The protocol knows no authentication.",
+    help="IPv4 address on which to listen; * for all. The protocol has no authentication.",
 )
 @option(
     "--port",
@@ -80,7 +79,7 @@ def _is_original(argument: str) -> bool:
     default=5555,
     show_default=True,
     metavar="N",
-    help="For requests; 0 takes one that is free.",
+    help="Port for requests; 0 chooses a free one.",
 )
 @option(
     "--port-out",
@@ -88,34 +87,23 @@ def _is_original(argument: str) -> bool:
     default=5556,
     show_default=True,
     metavar="N",
-    help="For replies, the same.",
+    help="Port for replies; 0 chooses a free one.",
 )
 @option(
     "--pooling-strategy",
-    type=click.Choice(
-        [
-            "NONE",
-            "REDUCE_MEAN",
-            "REDUCE_MAX",
-            "REDUCE_MEAN_MAX",
-            "CLS_TOKEN",
-            "FIRST_TOKEN",
-            "SEP_TOKEN",
-            "LAST_TOKEN",
-        ]
-    ),
+    type=click.Choice(POOLING_STRATEGIES),
     default="NONE",
     show_default=True,
     metavar="NAME",
-    help="NONE: a sentence gives the vectors of its pieces. REDUCE_MEAN, REDUCE_MAX, "
-    "REDUCE_MEAN_MAX, CLS_TOKEN or FIRST_TOKEN, SEP_TOKEN or LAST_TOKEN: one vector.",
+    help="NONE returns the vectors of all pieces of a sentence. REDUCE_MEAN, REDUCE_MAX, "
+    "REDUCE_MEAN_MAX, CLS_TOKEN (FIRST_TOKEN) and SEP_TOKEN (LAST_TOKEN) return one vector.",
 )
 @layers_option()
 @max_seq_len_option(
     type=click.IntRange(min=4),
-    help="The length of all sentences, [CLS] and [SEP] included: longer ones are cut, shorter ones "
+    help="Length of all sentences, [CLS] and [SEP] included: longer ones are cut, shorter ones "
     "padded.",
-    show_default="as long as the longest, up to what the model takes",
+    show_default="the longest of a request, up to what the model accepts",
 )
 @cased_option()
 @device_option()
@@ -123,21 +111,29 @@ def _is_original(argument: str) -> bool:
 @threads_option()
 @option(
     "--ready-file",
+    type=click.Path(),
     metavar="PATH",
-    help="Is written when the server serves, and holds HOST:PORT:PORT_OUT; removed at the end.",
+    help="Write HOST:PORT:PORT_OUT to PATH when the server is ready; removed when it stops.",
 )
-@option("--allow-shutdown/--no-allow-shutdown", help="Let any client end the server.")
+@option("--allow-shutdown/--no-allow-shutdown", help="Let clients shut down the server.")
 @option("--verbose/--no-verbose", help="Log every request.")
 def serve(**options: Any) -> Callable[[], None]:
     """Serve a BERT to programs that use bert-serving-client, and to embed --server.
 
-    A line on standard output, `ready HOST:PORT:PORT_OUT`, tells when it serves. Logs are JSON,
-    on standard error. Ctrl-C and SIGTERM end it when it has answered what has come.
+    \b
+    Examples:
+      bert-tokemb serve -m google-bert/bert-base-uncased
+      bert-tokemb serve -m ./my-bert --max-seq-len 256 --port 0 --port-out 0
+      bert-tokemb serve -model_dir ./uncased_L-12_H-768_A-12 -num_worker 4
+
+    When it is ready, it prints `ready HOST:PORT:PORT_OUT`. The log on standard error consists of
+    JSON objects, one a line. Ctrl-C and SIGTERM stop it after it has answered the requests that
+    have arrived.
     """
     original: Mapping[str, Any] | None = click.get_current_context().meta.get("original")
-    if original is not None:
+    if original:
         _check(given_names(options), set_names(options), original)
-    return partial(_serve, options, original)
+    return partial(_serve, options, original or None)
 
 
 def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> None:
@@ -152,16 +148,20 @@ def _serve(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
     launch(options, original)
 
 
-def _check(given: set[str], by_environment: set[str], original: Mapping[str, Any]) -> None:
-    """Refuse what belongs to the other way of starting a server."""
+def _check(given: set[str], from_environment: set[str], original: Mapping[str, Any]) -> None:
+    """Refuse a mixture of both ways to start a server.
+
+    Raises:
+        UsageError: if ``-model_dir`` is missing, or an option has no effect with it.
+    """
     if "model" in given and "model_dir" in original:
         raise UsageError("--model and -model_dir exclude each other: give one of them")
     if "model_dir" not in original and not original.get("version"):
         raise UsageError(
-            f"-{next(iter(original))} belongs to -model_dir: give that, or with --model the "
-            f"options that {PROGRAM} serve --help tells"
+            f"-{next(iter(original))} needs -model_dir: give it, or use --model and the options "
+            f"in {PROGRAM} serve --help"
         )
-    for name, instead in _INSTEAD.items():
-        if name in given or name in by_environment:
-            what = f"--{name.replace('_', '-')}" if name in given else variable_of(name)
-            raise UsageError(f"{what} cannot be given with -model_dir: give {instead}")
+    for name, flag in _REPLACED.items():
+        if name in given or name in from_environment:
+            option = f"--{name.replace('_', '-')}" if name in given else variable_of(name)
+            raise UsageError(f"{option} cannot be given with -model_dir: give {flag}")

@@ -1,8 +1,8 @@
-"""From the texts of a request to what the engine takes, as bert-as-service does it.
+"""From the texts of a request to the inputs of the model.
 
-The rules are those of ``convert_lst_to_features`` in ``bert_serving/server/bert/
-extract_features.py``, version 1.10.0: which texts are pairs, what is cut off, which pieces are
-hidden, and how long the sentences of a part are when they are padded.
+The rules are those of ``convert_lst_to_features`` in
+``bert_serving/server/bert/extract_features.py``, version 1.10.0: which texts are sentence pairs,
+where they are cut, which pieces are masked, and to which length they are padded.
 """
 
 from __future__ import annotations
@@ -20,131 +20,134 @@ from .pooling import Pooling
 from .protocol import Text
 from .settings import Settings
 
-__all__ = ["FeatureMaker", "Features", "UnfitError"]
+__all__ = ["FeatureMaker", "Features", "RequestError"]
 
 _PAIR = re.compile(r"(.*) \|\|\| (.*)")
-_BETWEEN = "|||"
-# What ends a word for BERT: ASCII white space, other spaces (Zs), and what `str.split` adds to
-# them and BERT does not delete.
+_SEPARATOR = "|||"
+# Words end at what BERT takes for white space: ASCII white space, the category Zs, and the two
+# separators at which `str.split` splits and which BERT does not delete.
 _WORD = re.compile("[^\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
-class UnfitError(Exception):
-    """A sentence of a request cannot be computed; the sentence says why."""
+class RequestError(Exception):
+    """A request cannot be answered; the client is told why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One sentence, or pair of them, as the engine takes it; mostly without padding."""
+    """The inputs of the model for one sentence, or one pair, in general without padding."""
 
     ids: array[int]
-    """Of its pieces, special ones included."""
-    first: int
-    """How many of them belong to the first sentence."""
-    hidden: Sequence[int]
-    """The places of those that are to be hidden."""
+    """Of the pieces, special tokens included."""
+    first_length: int
+    """How many of them belong to the first sentence of a pair."""
+    masked: Sequence[int]
+    """Indices of the pieces that may not be attended to."""
     pieces: int
-    """How many there are without padding."""
+    """The number of pieces without padding."""
 
     @property
     def mask(self) -> IntArray:
-        """``(n,)``, 0 for pieces that are to be hidden, and else 1."""
+        """``(p,)``, the attention mask."""
         mask = np.ones(len(self.ids), np.intp)
-        mask[list(self.hidden)] = 0
+        mask[list(self.masked)] = 0
         return mask
 
 
 class FeatureMaker:
-    """Makes features with a model's vocabulary; may be called by several threads at a time.
+    """Makes features with the vocabulary of a model; safe to use from several threads.
 
     Args:
-        tokenizer: Splits words.
-        settings: How sentences are cut and hidden.
-        positions: The most pieces that the model takes.
-        token_types: How many kinds of sentences the model knows.
+        tokenizer: Splits words into pieces.
+        settings: Where to cut, what to mask.
+        max_length: The most pieces that the model accepts (``max_position_embeddings``).
+        token_types: The number of token types of the model; pairs need two.
     """
 
     def __init__(
-        self, tokenizer: PieceTokenizer, settings: Settings, positions: int, token_types: int
+        self, tokenizer: PieceTokenizer, settings: Settings, max_length: int, token_types: int
     ) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
-        self._positions = positions
+        self._max_length = max_length
         self._token_types = token_types
 
     def make(self, texts: Sequence[Text]) -> tuple[list[Features], int]:
-        """Return the features of a part of a request, and its length when padded.
+        """Return the features of a part of a request, and the length to which it is padded.
 
         Raises:
-            UnfitError: one of the texts cannot be computed.
+            RequestError: if one of the texts cannot be encoded.
         """
         pairs = [self._split(text) for text in texts]
-        t = self._settings.max_seq_len
-        if t is None:
+        length = self._settings.max_seq_len
+        if length is None:
             special = 3 if any(second for _, second in pairs) else 2
             longest = max(len(first) + len(second) for first, second in pairs)
-            t = min(longest + special, self._positions)
+            length = min(longest + special, self._max_length)
         return [
-            self._features(first, second, t, is_tokenized=isinstance(text, list))
+            self._make_one(first, second, length, is_tokenized=isinstance(text, list))
             for text, (first, second) in zip(texts, pairs, strict=True)
-        ], t
+        ], length
 
     def tokens(self, features: Features) -> list[str]:
-        """Return the pieces of a sentence, special ones included."""
+        """Return the pieces of a sentence, special tokens included."""
         return [self._tokenizer.piece(i) for i in features.ids[: features.pieces]]
 
     def _split(self, text: Text) -> tuple[list[int], list[int]]:
-        """Return the ids of the pieces of a sentence, and of a second one if there is."""
+        """Return the piece ids of a sentence, and those of the second sentence of a pair."""
         if isinstance(text, list):
-            at = text.index(_BETWEEN) if _BETWEEN in text else len(text)
+            end = text.index(_SEPARATOR) if _SEPARATOR in text else len(text)
             ids = [self._tokenizer.id(piece) for piece in text]
-            return ids[:at], ids[at + 1 :]
+            return ids[:end], ids[end + 1 :]
         stripped = text.strip()
-        if _BETWEEN in stripped and (match := _PAIR.fullmatch(stripped)):
-            return self._pieces(match[1]), self._pieces(match[2])
-        return self._pieces(stripped), []
+        if _SEPARATOR in stripped and (match := _PAIR.fullmatch(stripped)):
+            return self._tokenize(match[1]), self._tokenize(match[2])
+        return self._tokenize(stripped), []
 
-    def _pieces(self, text: str) -> list[int]:
-        """Return the ids of a text's pieces, as far as the model can take them."""
+    def _tokenize(self, text: str) -> list[int]:
+        """Return the piece ids of a text, or of its beginning if the model does not accept more."""
         ids: list[int] = []
         for word in _WORD.finditer(text):
             ids += self._tokenizer.split(word[0])
-            if len(ids) >= self._positions:
+            if len(ids) >= self._max_length:
                 break
         return ids
 
-    def _features(
-        self, first: list[int], second: list[int], t: int, *, is_tokenized: bool
+    def _make_one(
+        self, first: list[int], second: list[int], length: int, *, is_tokenized: bool
     ) -> Features:
+        # The flag applies to tokenized requests only, as in the original.
         bare = self._settings.no_special_token and is_tokenized
         if second:
-            first, second = _cut_pair(first, second, t - 3)  # perhaps to nothing
+            first, second = _cut_pair(first, second, length - 3)  # may leave nothing of the second
         else:
-            first = first[: t if bare else t - 2]
+            first = first[: length if bare else length - 2]
         if bare and not second:
-            return self._features_of(first, len(first), (), t)
+            return self._features(first, len(first), (), length)
         ids = [self._tokenizer.cls, *first, self._tokenizer.sep]
         n = len(ids)
         if second:
             if self._token_types < 2:
-                raise UnfitError("this model knows no pairs of sentences")
+                raise RequestError("this model does not support sentence pairs")
             ids += [*second, self._tokenizer.sep]
         special = (0, n - 1, len(ids) - 1) if second else (0, n - 1)
-        return self._features_of(ids, n, special if self._settings.mask_cls_sep else (), t)
+        return self._features(ids, n, special if self._settings.mask_cls_sep else (), length)
 
-    def _features_of(self, ids: list[int], first: int, hidden: Sequence[int], t: int) -> Features:
+    def _features(
+        self, ids: list[int], first_length: int, masked: Sequence[int], length: int
+    ) -> Features:
         pieces = len(ids)
-        if len(hidden) == pieces:
+        if len(masked) == pieces:
             if self._settings.pooling_strategy is Pooling.LAST_TOKEN:
-                # Nor does the original go on here.
-                raise UnfitError("every piece of a sentence is masked, so that none is the last")
-            # All hidden are as good as none: what is looked at is the padding too.
-            ids, first, hidden = ids + [0] * (t - pieces), t, range(t)
-        return Features(array("i", ids), first, hidden, pieces)
+                # The worker of the original dies of it.
+                raise RequestError("all pieces of a sentence are masked, so there is no last one")
+            # With everything masked, attention is uniform: the padding counts as much as the rest.
+            ids, first_length, masked = ids + [0] * (length - pieces), length, range(length)
+        return Features(array("i", ids), first_length, masked, pieces)
 
 
-def _cut_pair(first: list[int], second: list[int], most: int) -> tuple[list[int], list[int]]:
-    """Take pieces off the end of the longer sentence until there are at most ``most``.
+def _cut_pair(first: list[int], second: list[int], length: int) -> tuple[list[int], list[int]]:
+    """Remove pieces from the end of the longer sentence until the pair fits.
 
     >>> _cut_pair([1, 2, 3, 4], [5, 6], 4)
     ([1, 2], [5, 6])
@@ -152,7 +155,7 @@ def _cut_pair(first: list[int], second: list[int], most: int) -> tuple[list[int]
     ([1, 2], [5])
     """
     a, b = len(first), len(second)
-    while a + b > most:
+    while a + b > length:
         if a > b:
             a -= 1
         else:

@@ -1,9 +1,11 @@
-"""The frames of bert-as-service: what clients may send, and what they get.
+"""The messages of bert-as-service: requests, commands and replies.
 
-Facts are from ``bert_serving/client/__init__.py`` and ``bert_serving/server/__init__.py``,
-version 1.10.0. A request is four frames: who asks, a command or sentences as JSON, the request's
-number, and how many sentences there are. Clients subscribe to their own name, and get four
-frames: it, what the data is as JSON, the data, and the request's number.
+A request has four frames: the client's name, a command or sentences as JSON, the request's number
+and the number of sentences. A client subscribes to its own name and receives replies of four
+frames: its name, a JSON object that describes the data, the data, and the request's number.
+
+The reference is ``bert_serving/client/__init__.py`` and ``bert_serving/server/__init__.py`` of
+version 1.10.0.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "PROTOCOL_VERSION",
     "Command",
     "MalformedError",
     "Request",
@@ -25,32 +28,35 @@ __all__ = [
     "parse",
 ]
 
+PROTOCOL_VERSION = "1.10.0"
+"""The version that clients are told; they refuse every other one."""
+
 Text = str | list[str]
-"""A sentence, or the pieces of one."""
+"""A sentence, or the pieces of a sentence."""
 
 _COMMANDS = (b"SHOW_CONFIG", b"SHOW_STATUS", b"TERMINATION")
 _FRAMES = 4
-_LONGEST_NAME = 255  # bytes; a client's own is 36 long
-_MOST_DIGITS = 18
-_MOST_SENTENCES = 1 << 20
+_MAX_NAME = 255  # bytes; the names that clients choose have 36
+_MAX_DIGITS = 18
+_MAX_SENTENCES = 1 << 20
 
 
 class MalformedError(Exception):
-    """What came is no request."""
+    """A message is not a valid request."""
 
     def __init__(self, reason: str, sender: Sender | None = None) -> None:
         super().__init__(reason)
         self.sender = sender
-        """Who is to be told so, where that can be read."""
+        """Where to send the error, if the message says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Where a reply goes."""
+    """The client and the number of a request, to which the reply is addressed."""
 
     client: bytes
     number: bytes
-    """The client's own number of the request, in digits."""
+    """Decimal digits."""
 
     def __str__(self) -> str:
         return f"{self.client.decode('ascii', 'backslashreplace')}#{self.number.decode('ascii')}"
@@ -72,74 +78,69 @@ class Request:
     texts: Sequence[Text]
     """At least one; either all are strings or all are lists."""
     size: int
-    """Bytes, as it came."""
-
-    @property
-    def is_tokenized(self) -> bool:
-        """Whether the client has split the sentences into pieces."""
-        return isinstance(self.texts[0], list)
+    """Bytes of the JSON."""
 
 
-def parse(frames: Sequence[bytes], most: int) -> Command | Request:
-    """Read a message.
+def parse(frames: Sequence[bytes], max_bytes: int) -> Command | Request:
+    """Parse a message.
 
     Args:
-        frames: As they came.
-        most: Bytes that one frame may have.
+        frames: The frames of the message.
+        max_bytes: The largest accepted frame.
 
     Raises:
-        MalformedError: it is no request.
+        MalformedError: if the message is not a valid request.
     """
     if len(frames) != _FRAMES:
-        raise MalformedError(f"{len(frames)} frames, not {_FRAMES}")
+        raise MalformedError(f"{len(frames)} frames instead of {_FRAMES}")
     client, message, number, count = frames
-    if not 0 < len(client) <= _LONGEST_NAME:
-        raise MalformedError(f"a client's name of {len(client)} bytes")
+    if not 0 < len(client) <= _MAX_NAME:
+        raise MalformedError(f"a client name of {len(client)} bytes")
     if not _is_number(number):
-        raise MalformedError("a request's number that is none")
+        raise MalformedError("an invalid request number")
     sender = Sender(client, number)
     if not _is_number(count):
-        raise MalformedError("a number of sentences that is none", sender)
+        raise MalformedError("an invalid number of sentences", sender)
     if message in _COMMANDS:
         return Command(sender, message.decode("ascii"))
-    if len(message) > most:
-        raise MalformedError(f"a frame of {len(message)} bytes, more than {most}", sender)
-    return Request(sender, _texts(message, int(count), sender), len(message))
+    if len(message) > max_bytes:
+        raise MalformedError(f"a frame of {len(message)} bytes, more than {max_bytes}", sender)
+    return Request(sender, _parse_texts(message, int(count), sender), len(message))
 
 
-def json_info(told: Mapping[str, Any]) -> bytes:
-    """Return the info frame of a reply that is nothing else."""
-    return json.dumps(told).encode()
+def json_info(values: Mapping[str, Any]) -> bytes:
+    """Return the info frame of a reply without data."""
+    return json.dumps(values).encode()
 
 
 def error_info(message: str) -> bytes:
-    """Return the info frame that tells of an error; the client's parsing fails on it at once."""
+    """Return the info frame of an error, on which the client raises ``KeyError``."""
     return json_info({"error": message})
 
 
 def data_info(dtype: str, shape: Sequence[int], tokens: Sequence[Sequence[str]] | None) -> bytes:
-    """Return the info frame of an array, with the pieces of each sentence or without."""
+    """Return the info frame of an array, with the pieces of each sentence unless they are None."""
     return json_info({"dtype": dtype, "shape": shape, "tokens": "" if tokens is None else tokens})
 
 
 def _is_number(frame: bytes) -> bool:
-    return frame.isdigit() and len(frame) <= _MOST_DIGITS
+    return frame.isdigit() and len(frame) <= _MAX_DIGITS
 
 
-def _texts(message: bytes, count: int, sender: Sender) -> list[Text]:
+def _parse_texts(message: bytes, count: int, sender: Sender) -> list[Text]:
     try:
         texts = json.loads(message)
-    # A frame of brackets only makes the parser recurse.
+    # RecursionError: a frame of nothing but brackets
     except (ValueError, RecursionError, MemoryError) as error:
-        raise MalformedError(f"no JSON ({error})", sender) from error
+        raise MalformedError(f"invalid JSON ({error})", sender) from error
     if not isinstance(texts, list) or not texts:
-        raise MalformedError("no list of sentences", sender)
+        raise MalformedError("something other than a list of sentences", sender)
     if not (_all(texts, str) or (_all(texts, list) and all(_all(text, str) for text in texts))):
-        raise MalformedError("sentences that are neither all text nor all lists of text", sender)
-    if len(texts) > _MOST_SENTENCES:
-        raise MalformedError(f"{len(texts)} sentences, more than {_MOST_SENTENCES}", sender)
+        raise MalformedError("sentences that are not all strings or all lists of strings", sender)
+    if len(texts) > _MAX_SENTENCES:
+        raise MalformedError(f"{len(texts)} sentences, more than {_MAX_SENTENCES}", sender)
     if len(texts) != count:
-        raise MalformedError(f"{len(texts)} sentences, said to be {count}", sender)
+        raise MalformedError(f"{len(texts)} sentences, announced as {count}", sender)
     return texts
 
 

@@ -1,8 +1,8 @@
-"""Replies on their way to their readers, and how many of them are kept for one who does not read.
+"""Replies on their way to the clients, in bounded memory.
 
-A client subscribes to its name when it connects, and may ask before its subscription has come,
-so that a reply waits for it a while. Once sent, a reply is kept until the system has taken it,
-which it does not when the client does not read.
+A client subscribes to its name when it connects, but its first request may arrive before the
+subscription, so a reply waits for the subscription for a while. After it has been sent, a reply
+stays in memory until the operating system has accepted it, which takes until the client reads.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 from ..types import FloatArray
 from .protocol import Sender, error_info
-from .sockets import Subscription, Wire
+from .settings import DEFAULT_LIMITS, Limits
+from .sockets import Sockets, Subscription
 
-__all__ = ["Outbox"]
+__all__ = ["ReplyQueue"]
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0  # seconds, for a client that has not subscribed, or not again
-_PER_REPLY = 4096  # bytes; what a reply takes besides its data, as was measured
-# Beyond the limit for replies there is a little room to tell why there is none.
-_ROOM_FOR_ERRORS = 1 << 20
+_REPLY_OVERHEAD = 4096  # bytes in addition to the data, as measured
+# In excess of the limit, so that a client that reads again learns of the replies it has lost.
+_ERROR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,69 +35,67 @@ class _Reply:
     @property
     def size(self) -> int:
         data = len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
-        return len(self.info) + data + _PER_REPLY
+        return len(self.info) + data + _REPLY_OVERHEAD
 
 
 @dataclass(slots=True)
-class _Box:
-    """What is kept for one client."""
+class _Client:
+    """The replies to one client that are in memory."""
 
     size: int = 0
-    """Bytes of all that is waiting or under way."""
+    """Bytes of all of them."""
     waiting: deque[_Reply] = field(default_factory=deque)
-    """Nobody has subscribed yet."""
-    since: float = 0.0
-    """When the first of them came."""
-    under_way: deque[tuple[Callable[[], bool], int]] = field(default_factory=deque)
-    """Whether each is gone, and its size; they go in order."""
+    """Replies that wait for a subscription."""
+    waiting_since: float = 0.0
+    """When the first of them was added."""
+    sent: deque[tuple[Callable[[], bool], int]] = field(default_factory=deque)
+    """For each reply that has been sent: whether it has left our memory, and its size."""
     dropped: int = 0
+    """The number of replies that were dropped."""
 
 
-class Outbox:
-    """Sends replies; belongs to the thread that the wire belongs to.
+class ReplyQueue:
+    """Sends replies and bounds how many of them are kept; belongs to the thread of the sockets.
 
     Args:
-        wire: Sends.
-        most: Bytes of replies that are kept for one client; one larger reply is kept alone.
+        sockets: Sends the replies.
+        limits: ``kept_bytes`` bounds the replies to one client, except that a single reply may be
+            larger; ``absence`` is how long replies wait for a subscription.
     """
 
-    def __init__(self, wire: Wire, most: int) -> None:
-        self._wire = wire
-        self._most = most
-        self._boxes: dict[bytes, _Box] = {}
-        self._names: set[bytes] = set()
-        self._left: dict[bytes, float] = {}
-        """Who has been gone since when."""
-
-    def __len__(self) -> int:
-        """Count the clients for which something is kept."""
-        return len(self._boxes)
+    def __init__(self, sockets: Sockets, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._sockets = sockets
+        self._limits = limits
+        self._clients: dict[bytes, _Client] = {}
+        self._subscribed: set[bytes] = set()
+        self._unsubscribed: dict[bytes, float] = {}
+        """The names whose subscription has ended, and when."""
 
     @property
     def size(self) -> int:
-        """Bytes that are kept for all clients."""
-        return sum(box.size for box in self._boxes.values())
+        """Bytes of all replies in memory; 0 only if there are none."""
+        return sum(client.size for client in self._clients.values())
 
-    def is_full(self, client: bytes) -> bool:
-        """Tell whether a further reply would be dropped, however small."""
-        box = self._boxes.get(client)
-        if box:
-            self._forget_what_is_gone(box)
-        return box is not None and box.size >= self._most
+    def is_full(self, name: bytes) -> bool:
+        """Return whether another reply to a client would be dropped, however small it is."""
+        client = self._clients.get(name)
+        if client:
+            _discard_delivered(client)
+        return client is not None and client.size >= self._limits.kept_bytes
 
-    def subscribe(self, change: Subscription, now: float) -> None:
-        """Take note of who reads."""
-        if change.begins:
-            self._names.add(change.name)
-            self._left.pop(change.name, None)
-            for client, box in self._boxes.items():
-                if client.startswith(change.name):
-                    self._send_waiting(box)
-        elif change.name in self._names:
-            self._names.remove(change.name)
-            self._left[change.name] = now
+    def update(self, change: Subscription, now: float) -> None:
+        """Record a change of subscriptions, and send the replies that waited for it."""
+        if change.is_new:
+            self._subscribed.add(change.name)
+            self._unsubscribed.pop(change.name, None)
+            for name, client in self._clients.items():
+                if name.startswith(change.name):
+                    self._send_waiting(client)
+        elif change.name in self._subscribed:
+            self._subscribed.remove(change.name)
+            self._unsubscribed[change.name] = now
 
-    def post(
+    def put(
         self,
         sender: Sender,
         info: bytes,
@@ -106,72 +104,72 @@ class Outbox:
         *,
         is_error: bool = False,
     ) -> None:
-        """Send a reply, keep it for a while, or drop it and tell the client so.
+        """Send a reply, or keep it until the client subscribes.
 
-        An error is told in any case, as long as there is a little room.
+        A reply that would exceed the limit is replaced by an error, for which a little more memory
+        is reserved.
         """
-        box = self._boxes.setdefault(sender.client, _Box())
-        self._forget_what_is_gone(box)
-        reply, most = _Reply(sender, info, data), self._most
-        if box.size and box.size + reply.size > most:
-            self._note_drop(box, reply)
-            if not is_error:
-                told = error_info(f"the reply was dropped: {most} bytes of others were not read")
-                reply = _Reply(sender, told, b"")
-            if box.size + reply.size > most + _ROOM_FOR_ERRORS:
-                return
-        box.size += reply.size
-        if self._is_read(sender.client):
-            self._send(box, reply)
-        else:
-            if not box.waiting:
-                box.since = now
-            box.waiting.append(reply)
-
-    def tidy(self, now: float) -> set[bytes]:
-        """Forget what has been read, and what nobody came for; return who is gone."""
-        gone = {name for name, since in self._left.items() if now - since > _PATIENCE}
-        for name in gone:
-            del self._left[name]
-        for client, box in list(self._boxes.items()):
-            self._forget_what_is_gone(box)
-            if box.waiting and now - box.since > _PATIENCE:
+        client = self._clients.setdefault(sender.client, _Client())
+        _discard_delivered(client)
+        reply, most = _Reply(sender, info, data), self._limits.kept_bytes
+        if client.size and client.size + reply.size > most:
+            if not client.dropped:
                 _log.warning(
-                    "replies dropped: their client is gone",
-                    extra={"client": box.waiting[0].sender.client, "replies": len(box.waiting)},
+                    "replies dropped: the client does not read",
+                    extra={"client": sender.client, "bytes": client.size},
                 )
-                # Those who do read, though they were said not to, lose nothing.
-                self._send_waiting(box)
-                self._forget_what_is_gone(box)
-                gone.add(client)
-            if not box.size:
-                if box.dropped:
+            client.dropped += 1
+            if not is_error:
+                error = f"the reply was dropped, since {most} bytes of others have not been read"
+                reply = _Reply(sender, error_info(error), b"")
+            if client.size + reply.size > most + _ERROR_BYTES:
+                return
+        client.size += reply.size
+        if self._has_subscribed(sender.client):
+            self._send(client, reply)
+        else:
+            if not client.waiting:
+                client.waiting_since = now
+            client.waiting.append(reply)
+
+    def expire(self, now: float) -> set[bytes]:
+        """Discard delivered replies and those of absent clients; return the absent clients."""
+        absence = self._limits.absence
+        absent = {name for name, since in self._unsubscribed.items() if now - since > absence}
+        for name in absent:
+            del self._unsubscribed[name]
+        for name, client in list(self._clients.items()):
+            _discard_delivered(client)
+            if client.waiting and now - client.waiting_since > absence:
+                _log.warning(
+                    "replies dropped: the client is gone",
+                    extra={"client": name, "replies": len(client.waiting)},
+                )
+                # Published all the same, since another client can forge an unsubscription.
+                self._send_waiting(client)
+                _discard_delivered(client)
+                absent.add(name)
+            if not client.size:
+                if client.dropped:
                     _log.warning(
-                        "client reads again", extra={"client": client, "dropped": box.dropped}
+                        "client reads again", extra={"client": name, "dropped": client.dropped}
                     )
-                del self._boxes[client]
-        return gone
+                del self._clients[name]
+        return absent
 
-    def _is_read(self, client: bytes) -> bool:
-        # A subscription is to all that begins with it.
-        return any(client[:n] in self._names for n in range(len(client), -1, -1))
+    def _has_subscribed(self, name: bytes) -> bool:
+        # A subscription applies to all messages that begin with its name.
+        return any(name[:n] in self._subscribed for n in range(len(name), -1, -1))
 
-    def _send_waiting(self, box: _Box) -> None:
-        while box.waiting:
-            self._send(box, box.waiting.popleft())
+    def _send_waiting(self, client: _Client) -> None:
+        while client.waiting:
+            self._send(client, client.waiting.popleft())
 
-    def _send(self, box: _Box, reply: _Reply) -> None:
+    def _send(self, client: _Client, reply: _Reply) -> None:
         frames = [reply.sender.client, reply.info, reply.data, reply.sender.number]
-        box.under_way.append((self._wire.publish(frames), reply.size))
+        client.sent.append((self._sockets.publish(frames), reply.size))
 
-    def _forget_what_is_gone(self, box: _Box) -> None:
-        while box.under_way and box.under_way[0][0]():
-            box.size -= box.under_way.popleft()[1]
 
-    def _note_drop(self, box: _Box, reply: _Reply) -> None:
-        if not box.dropped:
-            _log.warning(
-                "replies dropped: their client does not read",
-                extra={"client": reply.sender.client, "bytes": box.size},
-            )
-        box.dropped += 1
+def _discard_delivered(client: _Client) -> None:
+    while client.sent and client.sent[0][0]():  # replies are delivered in order
+        client.size -= client.sent.popleft()[1]

@@ -1,10 +1,11 @@
-"""Who is computed next.
+"""The order in which sentences are prepared and computed.
 
-Sentences are computed in batches of one length, whoever asked for them. Clients share the engine
-evenly: the next batch begins with a sentence of the client that has had the fewest pieces
-computed. Among the requests of one client a small one overtakes a larger one, but does not when
-it comes much later: each is due when the client has had as many pieces computed as when it came
-and its own besides (virtual finish times, as packet schedulers have them).
+Sentences of the same length are computed in one batch, whichever client they come from. Clients
+share the engine evenly: the next batch starts with a sentence of the client for which the fewest
+pieces have been computed. Among the requests of one client, a small request overtakes a larger one
+unless it arrives much later: a request is due when the engine has computed as many pieces for the
+client as when the request arrived, plus its own. These are the virtual finish times of fair
+queueing in networks.
 """
 
 from __future__ import annotations
@@ -18,229 +19,236 @@ from threading import Condition
 from typing import TypeAlias
 
 from ..types import BatchLimits
-from .job import Job, Row
+from .pending import PendingRequest, Row
+from .settings import DEFAULT_LIMITS, Limits
 
-__all__ = ["Batch", "Preparation", "Schedule"]
+__all__ = ["Batch", "Preparation", "Schedule", "Task"]
 
-# Vectors of requests under way, in bytes, the largest one left out: beyond it a large request
-# waits until another is done. Small ones may always begin.
-_MOST_UNDER_WAY = 1 << 30
-_SMALL = 4 << 20
-# So many batches are made ready before the next is computed, so that sentences of one length
-# find each other.
-_READY = 16
-# On a GPU sentences are padded, but not where they are shorter than this share of the longest.
-_LEAST_SHARE = 0.75
-# Of the time that computing takes, roughly.
-_SHARE_OF_PREPARATION = 1 / 16
+# Sentences are prepared for this many batches ahead, so that enough have the same length.
+_BATCHES_AHEAD = 16
+# The shortest sentence of a batch, relative to the longest, where sentences may be padded (GPU).
+_MIN_SHARE = 0.75
+# The time to prepare a piece, relative to the time to compute it, roughly.
+_PREPARATION_COST = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """The next texts of a job are to become rows."""
+    """A task: turn the next texts of a request into rows."""
 
-    job: Job
+    request: PendingRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows to compute together."""
+    """A task: compute rows together."""
 
     rows: Sequence[Row]
 
 
 Task: TypeAlias = Preparation | Batch
-_Turn: TypeAlias = tuple[float, int, Job]
+_Due: TypeAlias = tuple[float, int, PendingRequest]
+"""When a request is due, in pieces; its number, which breaks ties; the request."""
 
 
 @dataclass(slots=True)
 class _Client:
-    """The jobs of one client that are not done."""
+    """The pending requests of a client."""
 
     served: float
-    """Pieces computed for it; a client that comes is on a par with the one that had fewest."""
+    """Pieces computed for the client. A new client starts with the least of the others."""
     size: int = 0
     """Bytes of the requests."""
-    turns: dict[Job, _Turn] = field(default_factory=dict)
-    """When each job is due; of two that are due at once, the one that came first."""
-    raw: list[_Turn] = field(default_factory=list)
-    """A heap of those that have texts which are not rows yet, and that nobody prepares."""
+    due: dict[PendingRequest, _Due] = field(default_factory=dict)
+    unprepared: list[_Due] = field(default_factory=list)
+    """A heap of the requests with texts to prepare, except those that a thread is preparing."""
 
 
 class Schedule:
-    """The jobs that are not done; shared by the threads that compute.
+    """The pending requests of all clients, shared by the threads that compute.
 
     Args:
-        budget: What makes a batch.
+        batch_limits: The batches that suit the engine.
+        limits: Bounds the memory of the replies that are being computed.
     """
 
-    def __init__(self, budget: BatchLimits) -> None:
-        self._budget = budget
+    def __init__(self, batch_limits: BatchLimits, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._batch_limits = batch_limits
+        self._limits = limits
         self._clients: dict[bytes, _Client] = {}
         self._numbers = count()
-        self._ready: dict[Job, None] = {}
-        """Wholly prepared, with rows that nobody has taken."""
+        self._ready: dict[PendingRequest, None] = {}
+        """The prepared requests with rows that no thread has taken, in order."""
         self._ready_pieces = 0
-        self._begun: dict[Job, int] = {}
-        """Jobs of which rows were taken, with the bytes of their vectors."""
+        self._in_progress: dict[PendingRequest, int] = {}
+        """The sizes of the replies to the requests of which rows have been taken."""
         self._changed = Condition()
         self._closed = False
 
     def __len__(self) -> int:
-        """Count the jobs that are not done."""
+        """Return the number of pending requests."""
         with self._changed:
-            return sum(len(client.turns) for client in self._clients.values())
+            return sum(len(client.due) for client in self._clients.values())
 
-    def waiting_bytes(self, name: bytes) -> int:
-        """Return how much of what a client sent is not answered yet."""
+    def pending_bytes(self, client: bytes) -> int:
+        """Return the size of a client's pending requests."""
         with self._changed:
-            client = self._clients.get(name)
-            return client.size if client else 0
+            return self._clients[client].size if client in self._clients else 0
 
-    def add(self, job: Job) -> None:
-        """Have a job done."""
+    def add(self, request: PendingRequest) -> None:
+        """Add a request."""
         with self._changed:
-            name = job.sender.client
+            name = request.sender.client
             if name not in self._clients:
                 least = min((client.served for client in self._clients.values()), default=0.0)
                 self._clients[name] = _Client(least)
             client = self._clients[name]
-            turn = (client.served + job.estimate, next(self._numbers), job)
-            client.turns[job] = turn
-            client.size += job.size
-            heapq.heappush(client.raw, turn)
+            due = (client.served + request.estimate, next(self._numbers), request)
+            client.due[request] = due
+            client.size += request.size
+            heapq.heappush(client.unprepared, due)
             self._changed.notify()
 
-    def take(self) -> Task | None:
-        """Wait for something to do, and return it; None when there will be nothing any more."""
-        with self._changed:
-            while True:
-                if task := self._next():
-                    return task
-                if self._closed and not self._clients:
-                    return None
-                self._changed.wait()
+    def take(self, timeout: float | None = None) -> Task | None:
+        """Wait for a task and return it.
 
-    def prepared(self, job: Job, rows: Iterable[Row]) -> None:
-        """Take back a job of which some texts have become rows."""
+        Returns:
+            None if the schedule is closed and empty, or if nothing changes for ``timeout`` seconds.
+        """
         with self._changed:
-            if not self._knows(job):
+            while not (task := self._next()):
+                has_ended = self._closed and not self._clients
+                if has_ended or not self._changed.wait(timeout):
+                    return None
+            return task
+
+    def prepared(self, request: PendingRequest, rows: Iterable[Row]) -> None:
+        """Record the rows of a :class:`Preparation`."""
+        with self._changed:
+            if not self._is_pending(request):
                 return
             pieces = 0
             for row in rows:
-                job.rows[row.length].append(row)
+                request.rows[row.length].append(row)
                 pieces += row.length
-            client = self._clients[job.sender.client]
+            client = self._clients[request.sender.client]
             self._ready_pieces += pieces
-            client.served += pieces * _SHARE_OF_PREPARATION
-            if job.is_prepared:
-                self._ready[job] = None
+            client.served += pieces * _PREPARATION_COST
+            if request.is_prepared:
+                self._ready[request] = None
             else:
-                heapq.heappush(client.raw, client.turns[job])
+                heapq.heappush(client.unprepared, client.due[request])
             self._changed.notify_all()
 
-    def computed(self, batch: Batch) -> list[Job]:
-        """Take back a batch whose rows have their vectors; return the jobs that are done."""
+    def computed(self, batch: Batch) -> list[PendingRequest]:
+        """Record that the vectors of a batch are stored; return the requests that are complete."""
         with self._changed:
-            counts = Counter(row.job for row in batch.rows)
-            for job, rows in counts.items():
-                job.count(rows)
-            return self._remove(job for job in counts if job.is_done)
+            counts = Counter(row.request for row in batch.rows)
+            for request, rows in counts.items():
+                request.count(rows)
+            return self._remove(request for request in counts if request.is_complete)
 
-    def fail(self, jobs: Iterable[Job], error: str) -> list[Job]:
-        """Give up jobs; return those that were not done before."""
+    def fail(self, requests: Iterable[PendingRequest], error: str) -> list[PendingRequest]:
+        """Remove requests that failed; return those that were pending."""
         with self._changed:
-            failed = self._remove(jobs)
-            for job in failed:
-                job.error = error
+            failed = self._remove(requests)
+            for request in failed:
+                request.error = error
             return failed
 
-    def drop(self, name: bytes) -> list[Job]:
-        """Forget all jobs of a client; return them."""
+    def drop(self, client: bytes) -> list[PendingRequest]:
+        """Remove and return all requests of a client."""
         with self._changed:
-            client = self._clients.get(name)
-            return self._remove(list(client.turns)) if client else []
+            return self._remove(self._clients[client].due) if client in self._clients else []
 
     def close(self) -> None:
-        """Let the threads go when all is done."""
+        """Let :meth:`take` return None once nothing is pending."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _next(self) -> Task | None:
-        raw = min(
-            ((client.served, *client.raw[0]) for client in self._clients.values() if client.raw),
+        unprepared = min(
+            (
+                (client.served, *client.unprepared[0])
+                for client in self._clients.values()
+                if client.unprepared
+            ),
             default=None,
         )
-        ready = min((self._turn(job) for job in self._ready if self._may_begin(job)), default=None)
-        few = self._ready_pieces < _READY * self._budget.pieces
-        if raw and (ready is None or few or raw < ready):
-            job = raw[-1]
-            heapq.heappop(self._clients[job.sender.client].raw)
-            return Preparation(job)
+        ready = min((self._rank(one) for one in self._ready if self._may_start(one)), default=None)
+        is_short = self._ready_pieces < _BATCHES_AHEAD * self._batch_limits.pieces
+        if unprepared and (ready is None or is_short or unprepared < ready):
+            request = unprepared[-1]
+            heapq.heappop(self._clients[request.sender.client].unprepared)
+            return Preparation(request)
         return self._batch(ready[-1]) if ready else None
 
-    def _turn(self, job: Job) -> tuple[float, float, int, Job]:
-        client = self._clients[job.sender.client]
-        return client.served, *client.turns[job]
+    def _rank(self, request: PendingRequest) -> tuple[float, float, int, PendingRequest]:
+        """Return the sort key of a request: the fairness between clients, then within its own."""
+        client = self._clients[request.sender.client]
+        return client.served, *client.due[request]
 
-    def _may_begin(self, job: Job) -> bool:
-        large = [size for size in self._begun.values() if size > _SMALL]
-        if job in self._begun or job.result_bytes <= _SMALL or not large:
+    def _may_start(self, request: PendingRequest) -> bool:
+        """Return whether there is memory for the reply, next to those in progress."""
+        small = self._limits.small_reply_bytes
+        large = [size for size in self._in_progress.values() if size > small]
+        if request in self._in_progress or request.reply_bytes <= small or not large:
             return True
-        return sum(large) - max(large) + job.result_bytes <= _MOST_UNDER_WAY
+        return sum(large) - max(large) + request.reply_bytes <= self._limits.in_progress_bytes
 
-    def _batch(self, first: Job) -> Batch:
-        """Take rows as long as the longest of a job, its own first."""
+    def _batch(self, first: PendingRequest) -> Batch:
+        """Take rows that go well with the longest row of a request, its own rows first."""
         longest = max(first.rows)
-        most = min(self._budget.sentences, max(1, self._budget.pieces // longest))
+        limits = self._batch_limits
+        size = min(limits.sentences, max(1, limits.pieces // longest))
         rows: list[Row] = []
-        for job in (first, *(job for job in self._ready if job is not first)):
-            for length in self._alike(job, longest):
-                if len(rows) < most and self._may_begin(job):
-                    rows += self._pick(job, length, most - len(rows))
+        for request in (first, *(other for other in self._ready if other is not first)):
+            for length in self._similar_lengths(request, longest):
+                if len(rows) < size and self._may_start(request):
+                    rows += self._take_rows(request, length, size - len(rows))
         return Batch(rows)
 
-    def _alike(self, job: Job, longest: int) -> list[int]:
-        """Return the lengths of a job's rows that go well with the longest."""
-        if self._budget.uniform:
-            return [longest] if longest in job.rows else []
-        least = _LEAST_SHARE * longest
-        return sorted((n for n in job.rows if least <= n <= longest), reverse=True)
+    def _similar_lengths(self, request: PendingRequest, longest: int) -> list[int]:
+        """Return the lengths of a request's rows that may be in a batch with the longest."""
+        if self._batch_limits.uniform:
+            return [longest] if longest in request.rows else []
+        least = _MIN_SHARE * longest
+        return sorted((n for n in request.rows if least <= n <= longest), reverse=True)
 
-    def _pick(self, job: Job, length: int, most: int) -> list[Row]:
-        self._begun[job] = job.result_bytes
-        there = job.rows[length]
-        picked = there[-most:]
-        del there[-most:]
-        if not there:
-            del job.rows[length]
-        if not job.rows:
-            del self._ready[job]
-        pieces = len(picked) * length
+    def _take_rows(self, request: PendingRequest, length: int, most: int) -> list[Row]:
+        self._in_progress[request] = request.reply_bytes
+        rows = request.rows[length]
+        taken = rows[-most:]
+        del rows[-most:]
+        if not rows:
+            del request.rows[length]
+        if not request.rows:
+            del self._ready[request]
+        pieces = len(taken) * length
         self._ready_pieces -= pieces
-        self._clients[job.sender.client].served += pieces
-        return picked
+        self._clients[request.sender.client].served += pieces
+        return taken
 
-    def _knows(self, job: Job) -> bool:
-        client = self._clients.get(job.sender.client)
-        return client is not None and job in client.turns
+    def _is_pending(self, request: PendingRequest) -> bool:
+        client = self._clients.get(request.sender.client)
+        return client is not None and request in client.due
 
-    def _remove(self, jobs: Iterable[Job]) -> list[Job]:
-        removed = [job for job in dict.fromkeys(jobs) if self._knows(job)]
-        for job in removed:
-            client = self._clients[job.sender.client]
-            turn = client.turns.pop(job)
-            client.size -= job.size
-            if turn in client.raw:
-                client.raw.remove(turn)
-                heapq.heapify(client.raw)
-            if not client.turns:
-                del self._clients[job.sender.client]
-            self._ready.pop(job, None)
-            self._ready_pieces -= job.pieces
-            self._begun.pop(job, None)
-            job.rows.clear()
+    def _remove(self, requests: Iterable[PendingRequest]) -> list[PendingRequest]:
+        removed = [request for request in dict.fromkeys(requests) if self._is_pending(request)]
+        for request in removed:
+            client = self._clients[request.sender.client]
+            due = client.due.pop(request)
+            client.size -= request.size
+            if due in client.unprepared:
+                client.unprepared.remove(due)
+                heapq.heapify(client.unprepared)
+            if not client.due:
+                del self._clients[request.sender.client]
+            self._ready.pop(request, None)
+            self._ready_pieces -= request.pieces
+            self._in_progress.pop(request, None)
+            request.rows.clear()
         if removed:
             self._changed.notify_all()
         return removed

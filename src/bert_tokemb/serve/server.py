@@ -1,4 +1,4 @@
-"""A bert-serving-server: takes requests, has them computed, sends replies."""
+"""A bert-serving-server: the thread that takes requests, answers commands and sends replies."""
 
 from __future__ import annotations
 
@@ -6,186 +6,197 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from ..errors import UsageError
 from ..models.engine import Engine
 from ..tokenization.wordpiece import PieceTokenizer
 from ..types import FloatArray
 from .features import FeatureMaker
-from .flags import PROTOCOL_VERSION
-from .job import LARGEST_REPLY, NO_MEMORY, Job, Shape
-from .protocol import Command, MalformedError, Request, Sender, error_info, json_info, parse
-from .reply_queue import Outbox
+from .pending import ModelShape, PendingRequest
+from .protocol import (
+    PROTOCOL_VERSION,
+    Command,
+    MalformedError,
+    Request,
+    Sender,
+    error_info,
+    json_info,
+    parse,
+)
+from .reply_queue import ReplyQueue
 from .schedule import Schedule
-from .settings import Settings
-from .sockets import VERSIONS, Wire
+from .settings import DEFAULT_LIMITS, Limits, Settings
+from .sockets import VERSIONS, Sockets
 from .statistics import Statistics
-from .workers import Crew
+from .workers import WorkerPool
 
-__all__ = ["KEPT_REPLIES", "Server"]
-
-KEPT_REPLIES = 256 * 10**6
-"""Bytes, for each client; as many bytes of its requests may wait."""
+__all__ = ["Server"]
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 64  # messages taken in before replies are looked after
-_LONG = 1.0  # seconds, when there is nothing to look after
-_SHORT = 0.05
-_QUIET = 0.3  # seconds without a request, at the end, which say that all have come
-_LAST_CALL = 3.0  # seconds, for a client that goes on asking
-_PATIENCE = 10.0  # seconds, at the end, for clients that do not read
-_SLOWEST = 1e6  # bytes a second
+_MESSAGES_AT_ONCE = 64  # so that replies are sent between requests
+# Seconds until the state of the replies is looked at again, if there are none and if there are.
+_IDLE, _BUSY = 1.0, 0.05
+_SLOWEST_LINE = 1e6  # bytes a second
+
+_UNREAD = "replies to earlier requests have not been read"
 
 
 class Server:
-    """Serves on a wire, in the thread that calls :meth:`run` and then :meth:`finish`.
+    """Serves clients in the thread that calls :meth:`start`, :meth:`run` and :meth:`finish`.
 
     Args:
-        wire: Where requests come from and replies go.
-        engine: Computes.
-        settings: What is given for a request.
-        version: Of this package, which clients are told beside the protocol's.
-        allow_shutdown: Whether the command ``TERMINATION`` is obeyed.
-        kept_replies: Bytes of replies that are kept for a client that does not read.
+        sockets: Receives requests and sends replies.
+        engine: Computes piece vectors.
+        settings: What to return for a request.
+        version: The version of this package, which clients are told.
+        allow_shutdown: Whether to obey the command ``TERMINATION``.
+        limits: Bounds on memory and time.
+        clock: Returns the current time, in seconds.
 
     Raises:
-        UsageError: the settings ask for longer sentences than the model takes.
+        UsageError: if ``max_seq_len`` is more than the model accepts.
     """
 
     def __init__(
         self,
-        wire: Wire,
+        sockets: Sockets,
         engine: Engine,
         settings: Settings,
         *,
         version: str,
         allow_shutdown: bool = False,
-        kept_replies: int = KEPT_REPLIES,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = engine.model.config
         if settings.max_seq_len is not None and settings.max_seq_len > config.positions:
             raise UsageError(
-                f"the length of {settings.max_seq_len} is more than the {config.positions} pieces "
-                f"that {engine.model.name} takes"
+                f"max_seq_len is {settings.max_seq_len}, more than the {config.positions} pieces "
+                f"that {engine.model.name} accepts"
             )
-        self._wire = wire
+        self._sockets = sockets
         self._settings = settings
         self._allow_shutdown = allow_shutdown
-        self._kept_replies = kept_replies
-        self._shape = Shape(engine.width, engine.dtype, config.positions)
-        self._outbox = Outbox(wire, kept_replies)
-        self._schedule = Schedule(engine.batch_limits)
+        self._limits = limits
+        self._clock = clock
+        self._shape = ModelShape(engine.width, engine.dtype, config.positions)
+        self._replies = ReplyQueue(sockets, limits)
+        self._schedule = Schedule(engine.batch_limits, limits)
         tokenizer = PieceTokenizer(engine.model.vocabulary)
         maker = FeatureMaker(tokenizer, settings, config.positions, config.token_types)
-        self._crew = Crew(engine, maker, self._schedule, self._finish)
-        self._finished: deque[tuple[Job, bytes, FloatArray | bytes]] = deque()
-        self._statistics = Statistics(time.monotonic())
-        self._told = {
+        self._workers = WorkerPool(engine, maker, self._schedule, self._hand_over)
+        self._finished: deque[tuple[PendingRequest, bytes, FloatArray | bytes]] = deque()
+        self._statistics = Statistics(clock())
+        self._config = {
+            # One process does everything, without the internal sockets of the original.
             "num_process": 1,
             "ventilator -> worker": [],
             "worker -> sink": "",
             "ventilator <-> sink": "",
             "num_concurrent_socket": 1,
-            **settings.echo,
-            "port": wire.port,
-            "port_out": wire.port_out,
+            **settings.reported,
+            "port": sockets.port,
+            "port_out": sockets.port_out,
             "tensorflow_version": [],
             "python_version": sys.version,
             "server_version": PROTOCOL_VERSION,
             "bert_tokemb_version": version,
-            **settings.more,
             **VERSIONS,
             "server_start_time": str(datetime.now()),
         }
         self._stopping = False
 
     def start(self) -> None:
-        """Let the threads begin that compute.
+        """Start the threads that compute.
 
         Raises:
-            ModelError: the system does not allow as many.
+            ThreadLimitError: if the system does not allow so many threads.
         """
-        self._crew.start()
+        self._workers.start()
 
     def run(self) -> None:
         """Serve until :meth:`stop` is called."""
         while not self._stopping:
-            self._turn(taking=True)
-
-    def finish(self) -> None:
-        """Do what has come, and take nothing more."""
-        begin = last = time.monotonic()
-        # More may be on its way out of the network's buffers.
-        while time.monotonic() < min(last + _QUIET, begin + _LAST_CALL):
-            if self._turn(taking=True, longest=_QUIET):
-                last = time.monotonic()
-        _log.info("stopping", extra={"requests": len(self._schedule)})
-        self._wire.refuse()
-        self._schedule.close()
-        while len(self._schedule):
-            self._turn()
-        self._crew.join()
-        self._deliver()
+            self._serve_once(accepting=True)
 
     def stop(self) -> None:
-        """Have :meth:`run` return; from any thread, or a signal's handler."""
+        """Make :meth:`run` return; callable from any thread and from signal handlers."""
         self._stopping = True
-        self._wire.wake()
+        self._sockets.wake()
+
+    def finish(self) -> None:
+        """Answer the requests that have arrived, accept no more, and deliver the replies."""
+        quiet = self._limits.quiet
+        start = last_request = self._clock()
+        # Requests may still be in the buffers of the network.
+        while self._clock() < min(last_request + quiet, start + self._limits.last_requests):
+            if self._serve_once(accepting=True, timeout=quiet):
+                last_request = self._clock()
+        _log.info("stopping", extra={"requests": len(self._schedule)})
+        self._sockets.close_requests()
+        self._schedule.close()
+        while len(self._schedule):
+            self._serve_once()
+        self._workers.join()
+        self._deliver()
 
     def _deliver(self) -> None:
-        """Send the last replies, as long as any of them are read.
+        """Send the last replies, and wait for them as long as clients read.
 
-        How much of a reply has been read is not known: large ones are given the time that they
-        need on a slow line.
+        How much of a single reply has been read is unknown, so a large reply is given the time
+        that it takes on a slow line.
         """
-        last, deadline = -1, 0.0
-        while self._finished or self._outbox:
-            self._turn()
-            left = self._outbox.size
-            if left != last:
-                last, deadline = left, time.monotonic() + _PATIENCE + left / _SLOWEST
-            elif time.monotonic() > deadline:
-                _log.warning("replies dropped: nobody reads them", extra={"bytes": left})
+        size, deadline = -1, 0.0
+        while self._finished or self._replies.size:
+            self._serve_once()
+            if self._replies.size != size:
+                size = self._replies.size
+                deadline = self._clock() + self._limits.unread + size / _SLOWEST_LINE
+            elif self._clock() > deadline:
+                _log.warning("replies dropped: no client reads them", extra={"bytes": size})
                 return
 
-    def _turn(self, *, taking: bool = False, longest: float = _LONG) -> bool:
-        """Wait for something to do, and do it; tell whether a message was taken."""
-        self._wire.wait(min(longest, _SHORT) if self._outbox else longest)
-        now = time.monotonic()
-        for change in self._wire.subscriptions(_AT_ONCE):
-            self._outbox.subscribe(change, now)
-        taken = taking and self._receive_some()
+    def _serve_once(self, *, accepting: bool = False, timeout: float = _IDLE) -> bool:
+        """Wait for an event and handle all that have occurred.
+
+        Args:
+            accepting: Whether to receive requests.
+            timeout: The most seconds to wait.
+
+        Returns:
+            Whether a message was received.
+        """
+        self._sockets.wait(min(timeout, _BUSY) if self._replies.size else timeout)
+        now = self._clock()
+        for change in self._sockets.subscriptions(_MESSAGES_AT_ONCE):
+            self._replies.update(change, now)
+        messages = self._sockets.requests(_MESSAGES_AT_ONCE) if accepting else []
+        for frames in messages:
+            self._receive(frames, self._clock())
         self._send_finished(now)
-        for client in self._outbox.tidy(now):
+        for client in self._replies.expire(now):
             if dropped := self._schedule.drop(client):
                 _log.warning(
-                    "requests dropped: their client is gone",
+                    "requests dropped: the client is gone",
                     extra={"client": client, "requests": len(dropped)},
                 )
-        if len(self._schedule) and not self._crew.is_whole:
+        if len(self._schedule) and not self._workers.is_alive:
             raise RuntimeError("a thread that computes has died")
-        return taken
-
-    def _receive_some(self) -> bool:
-        messages = self._wire.requests(_AT_ONCE)
-        for frames in messages:
-            self._receive(frames, time.monotonic())
         return bool(messages)
 
     def _receive(self, frames: Sequence[bytes], now: float) -> None:
         try:
-            message = parse(frames, self._wire.frame_limit)
+            message = parse(frames, self._limits.request_bytes)
         except MalformedError as error:
             _log.warning("malformed request dropped", extra={"reason": str(error)})
             if error.sender:
-                self._tell_error(error.sender, str(error), now)
+                self._send_error(error.sender, str(error), now)
             return
-        self._statistics.note(message, now)
+        self._statistics.add(message, now)
         if isinstance(message, Command):
             self._obey(message, now)
         else:
@@ -194,73 +205,62 @@ class Server:
     def _obey(self, command: Command, now: float) -> None:
         _log.info("command", extra={"command": command.name, "sender": command.sender})
         if command.name != "TERMINATION":
-            told = self._config(command.sender.client)
+            info: dict[str, object] = {
+                "client": command.sender.client.decode("ascii", "backslashreplace"),
+                "server_current_time": str(datetime.now()),
+                **self._config,
+            }
             if command.name == "SHOW_STATUS":
-                told["statistic"] = self._statistics.values(now)
-            self._outbox.post(command.sender, json_info(told), b"", now)
+                info["statistic"] = self._statistics.values(now)
+            self._replies.put(command.sender, json_info(info), b"", now)
         elif self._allow_shutdown:
             self.stop()
         else:
-            _log.warning("TERMINATION refused: give --allow-shutdown to have it obeyed")
+            _log.warning("TERMINATION refused: clients may not shut down this server")
 
     def _accept(self, request: Request, now: float) -> None:
         _log.info("request", extra={"sender": request.sender, "sentences": len(request.texts)})
         client = request.sender.client
-        if self._outbox.is_full(client):
-            self._refuse(request.sender, "replies to earlier requests are not read", now)
-        elif self._schedule.waiting_bytes(client) + request.size > self._kept_replies:
-            self._refuse(request.sender, "too many requests wait: fetch replies first", now)
+        if self._replies.is_full(client):
+            self._refuse(request.sender, _UNREAD, now)
+        elif self._schedule.pending_bytes(client) + request.size > self._limits.kept_bytes:
+            self._refuse(request.sender, "too many requests are pending: fetch replies first", now)
         else:
-            self._schedule_job(request, now)
-
-    def _schedule_job(self, request: Request, now: float) -> None:
-        try:
-            job = Job(request, self._settings, self._shape)
-        except MemoryError:
-            self._refuse(request.sender, NO_MEMORY, now)
-            return
-        if job.least_result_bytes > LARGEST_REPLY:
-            self._refuse(request.sender, "too many sentences: ask for fewer at a time", now)
-        else:
-            self._schedule.add(job)
+            pending = PendingRequest(request, self._settings, self._shape, self._limits)
+            if pending.is_too_large:
+                self._refuse(request.sender, "too many sentences: send fewer at a time", now)
+            else:
+                self._schedule.add(pending)
 
     def _refuse(self, sender: Sender, why: str, now: float) -> None:
         _log.info("request refused", extra={"sender": sender, "reason": why})
-        self._tell_error(sender, why, now)
+        self._send_error(sender, why, now)
 
-    def _tell_error(self, sender: Sender, why: str, now: float) -> None:
-        self._outbox.post(sender, error_info(why), b"", now, is_error=True)
+    def _send_error(self, sender: Sender, why: str, now: float) -> None:
+        self._replies.put(sender, error_info(why), b"", now, is_error=True)
 
-    def _config(self, client: bytes) -> dict[str, Any]:
-        return {
-            "client": client.decode("ascii", "backslashreplace"),
-            "server_current_time": str(datetime.now()),
-            **self._told,
-        }
-
-    def _finish(self, job: Job) -> None:
-        # In the thread that computes: of many sentences the pieces take their time.
-        try:
-            info, data = job.reply()
-        except MemoryError:
-            job.error = NO_MEMORY
-            info, data = job.reply()
-        self._finished.append((job, info, data))
-        self._wire.wake()
+    def _hand_over(self, request: PendingRequest) -> None:
+        # Called in a worker thread, which also writes the JSON of the reply.
+        self._finished.append((request, *request.reply()))
+        self._sockets.wake()
 
     def _send_finished(self, now: float) -> None:
         with suppress(IndexError):
             while True:
                 self._send(*self._finished.popleft(), now)
 
-    def _send(self, job: Job, info: bytes, data: FloatArray | bytes, now: float) -> None:
-        client = job.sender.client
-        if job.error is not None:
-            _log.warning("request failed", extra={"sender": job.sender, "reason": job.error})
+    def _send(
+        self, request: PendingRequest, info: bytes, data: FloatArray | bytes, now: float
+    ) -> None:
+        failed = request.error is not None
+        if failed:
+            _log.warning(
+                "request failed", extra={"sender": request.sender, "reason": request.error}
+            )
         else:
-            _log.info("reply", extra={"sender": job.sender, "sentences": job.sentences})
-        self._outbox.post(job.sender, info, data, now, is_error=job.error is not None)
-        if self._outbox.is_full(client):
-            # What it has asked for besides would be computed only to be dropped.
-            for other in self._schedule.drop(client):
-                self._refuse(other.sender, "replies to earlier requests are not read", now)
+            _log.info("reply", extra={"sender": request.sender, "sentences": request.sentences})
+        self._replies.put(request.sender, info, data, now, is_error=failed)
+        if self._replies.is_full(request.sender.client):
+            # The replies to its other requests would only be dropped.
+            for other in self._schedule.drop(request.sender.client):
+                self._refuse(other.sender, _UNREAD, now)

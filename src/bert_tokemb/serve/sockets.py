@@ -1,12 +1,10 @@
-"""The two sockets of a bert-serving-server; every oddity of ZeroMQ's server side is here.
+"""The two sockets of a bert-serving-server, and the peculiarities of ZeroMQ on the server's side.
 
-Requests are pulled from all clients, replies published to those who have subscribed to their
-name. A publisher drops, and never says so, what comes before a subscription or finds a queue
-full. So it is an ``XPUB``, which tells of subscriptions, its queues have no limit, and replies
-are tracked until the system has taken them: who keeps count (:mod:`bert_tokemb.serve.reply_queue`)
-sets the limit.
-
-All but :meth:`Wire.wake` belongs to one thread.
+Requests are pulled from all clients. Replies are published to the clients that have subscribed to
+their name. A ZeroMQ publisher silently drops a message whose subscription has not arrived yet or
+whose queue is full. Therefore the publisher is an ``XPUB`` socket, which reports subscriptions; its
+queues are unlimited; and each reply is tracked until the operating system has accepted it, so that
+:mod:`bert_tokemb.serve.reply_queue` can bound the memory.
 """
 
 from __future__ import annotations
@@ -21,122 +19,126 @@ from typing import Any
 import zmq
 
 from ..errors import ServerError
+from .settings import DEFAULT_LIMITS, Limits
 
-__all__ = ["FRAME_LIMIT", "VERSIONS", "Subscription", "Wire"]
-
-FRAME_LIMIT = 64 << 20
-"""Bytes that a client may send in one frame."""
+__all__ = ["VERSIONS", "Sockets", "Subscription"]
 
 VERSIONS = {"pyzmq_version": zmq.pyzmq_version(), "zmq_version": zmq.zmq_version()}
-"""As clients are told them."""
+"""The versions that clients are told."""
 
-# Whoever is not there any more without having said so is found out, in seconds. It need not
-# read for that: a stopped client keeps its replies.
-_IDLE, _BETWEEN, _PROBES = 60, 15, 4
-# Messages that wait for us, from one client. They wait for us again behind it.
-_WAITING = 16
-# What is left when the last reply has been taken: its last frame, a few bytes.
+# TCP keep-alive, in seconds: detects clients whose machine has disappeared. The system of a client
+# that does not read still answers, so such a client keeps its replies.
+_IDLE, _INTERVAL, _PROBES = 60, 15, 4
+# Requests of one client that wait in our memory; as many again wait in the client's.
+_MAX_WAITING = 16
+# What remains when the last reply is delivered: its last frame, of a few bytes.
 _LINGER = 1000  # milliseconds
-# So much longer a frame is still read, so that its sender can be told.
-_TOO_LONG = 4
-_LONGEST_SUBSCRIPTION = 1024  # bytes
+# Frames up to this multiple of the limit are received, so that the client can be told the limit.
+_RECEIVED_MULTIPLE = 4
+_MAX_SUBSCRIPTION = 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Somebody reads, or nobody does any more, what begins with a name."""
+    """A client has subscribed to all messages that begin with a name, or has unsubscribed."""
 
     name: bytes
-    begins: bool
+    is_new: bool
 
 
-class Wire:
-    """Binds both sockets; use it as a context manager.
+class Sockets:
+    """Both sockets, bound; a context manager.
+
+    All methods belong to one thread, except :meth:`wake`.
 
     Args:
-        host: The address of this machine to bind.
-        port: For requests; 0 for any that is free.
-        port_out: For replies, the same.
-        most: Bytes that a frame may have; a client that sends far longer ones is cut off.
+        host: The address of this machine on which to listen.
+        port: The port for requests; 0 chooses a free one.
+        port_out: The port for replies; 0 chooses a free one.
+        limits: Bounds the frames of requests. A client that exceeds the bound by far is
+            disconnected.
 
     Raises:
-        ServerError: one of the ports cannot be bound.
+        ServerError: if one of the ports cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, port_out: int, most: int = FRAME_LIMIT) -> None:
-        with ExitStack() as closing:
+    def __init__(
+        self, host: str, port: int, port_out: int, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        with ExitStack() as stack:
             self.host = host
-            self._context = zmq.Context()
-            closing.callback(self._context.destroy, linger=_LINGER)
-            self.frame_limit = most
-            self._requests = self._context.socket(zmq.PULL)
-            self._requests.set(zmq.MAXMSGSIZE, _TOO_LONG * most)
-            self._requests.set(zmq.RCVHWM, _WAITING)
-            self._replies = self._context.socket(zmq.XPUB)
+            self._limits = limits
+            context = zmq.Context()
+            stack.callback(context.destroy, linger=_LINGER)
+            self._requests = context.socket(zmq.PULL)
+            self._requests.set(zmq.MAXMSGSIZE, _RECEIVED_MULTIPLE * limits.request_bytes)
+            self._requests.set(zmq.RCVHWM, _MAX_WAITING)
+            self._replies = context.socket(zmq.XPUB)
             self._replies.set(zmq.SNDHWM, 0)
-            self._replies.set(zmq.MAXMSGSIZE, _LONGEST_SUBSCRIPTION)
-            # Else nothing small is tracked.
+            self._replies.set(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
+            # By default pyzmq copies small messages, and these are not tracked.
             self._replies.copy_threshold = 0
             for socket in (self._requests, self._replies):
                 socket.set(zmq.TCP_KEEPALIVE, 1)
                 socket.set(zmq.TCP_KEEPALIVE_IDLE, _IDLE)
-                socket.set(zmq.TCP_KEEPALIVE_INTVL, _BETWEEN)
+                socket.set(zmq.TCP_KEEPALIVE_INTVL, _INTERVAL)
                 socket.set(zmq.TCP_KEEPALIVE_CNT, _PROBES)
             self.port = _bind(self._requests, host, port)
             self.port_out = _bind(self._replies, host, port_out)
-            self._woken, self._waker = os.pipe()
-            for end in (self._woken, self._waker):
+            self._wake_reader, self._wake_writer = os.pipe()
+            for end in (self._wake_reader, self._wake_writer):
                 os.set_blocking(end, False)
-                closing.callback(os.close, end)
+                stack.callback(os.close, end)
             self._poller = zmq.Poller()
-            for source in (self._requests, self._replies, self._woken):
+            for source in (self._requests, self._replies, self._wake_reader):
                 self._poller.register(source, zmq.POLLIN)
-            self._closing = closing.pop_all()
+            self._stack = stack.pop_all()
 
     def wait(self, timeout: float) -> None:
-        """Return when a message came, when somebody has woken us, or after so many seconds."""
+        """Return when a message arrives, after a call of :meth:`wake`, or after so many seconds."""
         self._poller.poll(round(timeout * 1000))
         with suppress(BlockingIOError):
-            os.read(self._woken, 4096)
+            os.read(self._wake_reader, 4096)
 
     def wake(self) -> None:
-        """Let the thread that waits go on; from any thread, or a signal's handler."""
-        with suppress(BlockingIOError):  # it has been woken often enough
-            os.write(self._waker, b"!")
+        """Make :meth:`wait` return; callable from any thread and from signal handlers."""
+        with suppress(BlockingIOError):  # the pipe is full: wait() will return anyway
+            os.write(self._wake_writer, b"!")
 
-    def refuse(self) -> None:
-        """Take no more requests."""
+    def close_requests(self) -> None:
+        """Accept no more requests."""
         self._poller.unregister(self._requests)
         self._requests.close(linger=0)
 
     def requests(self, most: int) -> list[list[bytes]]:
-        """Return the messages that have come, at most so many, and not many large ones."""
+        """Return the messages that have arrived: at most so many, and few if they are large."""
         messages: list[list[bytes]] = []
         size = 0
         with suppress(zmq.Again):
-            while len(messages) < most and size < self.frame_limit:
+            while len(messages) < most and size < self._limits.request_bytes:
                 messages.append(self._requests.recv_multipart(zmq.NOBLOCK))
                 size += sum(map(len, messages[-1]))
         return messages
 
     def subscriptions(self, most: int) -> list[Subscription]:
-        """Return what has changed about who reads."""
+        """Return the changes of subscriptions that have arrived, at most so many."""
         changes: list[Subscription] = []
         with suppress(zmq.Again):
             while len(changes) < most:
                 frame = self._replies.recv(zmq.NOBLOCK)
-                if frame[:1] in (b"\0", b"\1"):  # all else is no subscription
+                if frame[:1] in (b"\0", b"\1"):  # a client can send anything
                     changes.append(Subscription(frame[1:], frame[:1] == b"\1"))
         return changes
 
     def publish(self, frames: Sequence[Any]) -> Callable[[], bool]:
-        """Send a reply to whoever has subscribed to the first frame.
+        """Send a reply to the clients that have subscribed to its first frame.
 
         Returns:
-            Tells whether nothing of it is in our memory any more.
+            A function that returns whether the reply has left the memory of this process.
         """
         *others, last = frames
-        # One that is tracked takes some kilobytes itself, and goes not before those before it.
+        # Only the largest frame is tracked: tracking takes some kilobytes, and frames leave in
+        # order.
         largest = max(others, key=lambda frame: memoryview(frame).nbytes)
         tracker: zmq.MessageTracker | None = None
         for frame in others:
@@ -147,21 +149,23 @@ class Wire:
         self._replies.send(last)
         return lambda: tracker is None or bool(tracker.done)
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Sockets:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._closing.close()
+        self._stack.close()
 
 
 def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
     try:
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
-        what = f"port {port}" if port else "a free port"
-        remedy = "is another server running? 0 takes a free port"
-        if error.errno != errno.EADDRINUSE:
-            remedy = "give an address of this machine, and a port that you may bind"
-        raise ServerError(f"cannot serve at {host}, {what} ({error.strerror}): {remedy}") from error
+        where = f"{host}, port {port}" if port else f"{host}, a free port"
+        if error.errno == errno.EADDRINUSE:
+            advice = "another server may be running there; port 0 chooses a free port"
+        else:
+            advice = "the host must be an address of this machine, and the port permitted"
+        why = os.strerror(error.errno or 0)
+        raise ServerError(f"cannot listen on {where}: {why}; {advice}") from error
     endpoint = bytes(socket.get(zmq.LAST_ENDPOINT))
     return int(endpoint.rstrip(b"\0").rpartition(b":")[2])

@@ -1,4 +1,4 @@
-"""The threads that prepare and compute."""
+"""The threads that prepare and compute requests."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from threading import Thread
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ModelError, ThreadLimitError
 from ..models.engine import Engine
-from .features import FeatureMaker, UnfitError
-from .job import NO_MEMORY, Job, Row
+from .features import FeatureMaker, RequestError
+from .pending import NO_MEMORY, PendingRequest, Row
 from .schedule import Batch, Preparation, Schedule
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]
 
 _log = logging.getLogger(__name__)
 
 
-class Crew:
-    """As many threads as the engine wants; they end when the schedule is closed and empty.
+class WorkerPool:
+    """As many threads as the engine asks for. They end when the schedule is closed and empty.
 
     Args:
-        engine: Computes.
-        maker: Makes rows of texts.
-        schedule: Tells what is to be done.
-        done: Called with each job that is done or has failed, in one of the threads.
+        engine: Computes piece vectors.
+        maker: Prepares sentences.
+        schedule: Provides the tasks.
+        finished: Called in a worker thread with each request that is complete or has failed.
     """
 
     def __init__(
@@ -34,76 +34,82 @@ class Crew:
         engine: Engine,
         maker: FeatureMaker,
         schedule: Schedule,
-        done: Callable[[Job], None],
+        finished: Callable[[PendingRequest], None],
     ) -> None:
         self._engine = engine
         self._maker = maker
         self._schedule = schedule
-        self._done = done
+        self._finished = finished
         self._threads = [
-            # Whoever leaves in a hurry does not wait for them.
+            # Daemons, so that a second signal ends the process at once.
             Thread(target=self._work, name=f"engine-{i}", daemon=True)
             for i in range(engine.threads)
         ]
 
     def start(self) -> None:
-        """Begin.
+        """Start the threads.
 
         Raises:
-            ModelError: the system does not allow as many threads.
+            ThreadLimitError: if the system does not allow so many threads.
         """
         try:
             for thread in self._threads:
                 thread.start()
         except RuntimeError as error:
-            raise ModelError(f"{error}: give fewer --threads") from error
+            raise ThreadLimitError(
+                "the system does not allow another thread, or has no memory for one"
+            ) from error
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every thread is at work."""
+    def is_alive(self) -> bool:
+        """Whether all threads are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     def join(self) -> None:
-        """Wait until they have ended."""
+        """Wait until all threads have ended."""
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while self._do_one():
+        while self._work_once():
             pass
 
-    def _do_one(self) -> bool:
-        # No name here holds a reply while the thread waits for the next task.
+    def _work_once(self) -> bool:
+        # A method of its own, since local variables of the loop would keep the last task, and so
+        # its reply, in memory while the thread waits for the next one.
         if task := self._schedule.take():
-            jobs = [task.job] if isinstance(task, Preparation) else [row.job for row in task.rows]
+            if isinstance(task, Preparation):
+                requests = [task.request]
+            else:
+                requests = [row.request for row in task.rows]
             try:
                 if isinstance(task, Preparation):
-                    self._schedule.prepared(task.job, task.job.prepare(self._maker))
+                    self._schedule.prepared(task.request, task.request.prepare(self._maker))
                 else:
-                    self._compute_for_all(task)
-                    self._tell(self._schedule.computed(task))
-            except (UnfitError, ModelError, MemoryError) as error:
-                self._tell(self._schedule.fail(jobs, str(error) or NO_MEMORY))
+                    self._compute_batch(task)
+                    self._finish(self._schedule.computed(task))
+            except (RequestError, ModelError, MemoryError) as error:
+                self._finish(self._schedule.fail(requests, str(error) or NO_MEMORY))
             except Exception:
-                # The border of a request: a bug, of ours or of the runtime's, costs those that
-                # met it, and not the server and all its other clients. The log has its traceback.
-                _log.exception("requests failed", extra={"requests": len(set(jobs))})
-                self._tell(self._schedule.fail(jobs, "the server failed; its log tells more"))
+                # A bug, of ours or of ONNX Runtime, costs only the requests that trigger it. The
+                # traceback is logged.
+                _log.exception("requests failed", extra={"requests": len(set(requests))})
+                self._finish(self._schedule.fail(requests, "the server failed; see its log"))
         return task is not None
 
-    def _compute_for_all(self, batch: Batch) -> None:
-        """Compute a batch; where that fails, for each job by itself, as if it were alone."""
-        jobs = dict.fromkeys(row.job for row in batch.rows)
+    def _compute_batch(self, batch: Batch) -> None:
+        """Compute a batch; if that fails, each request alone, so that only the culprit fails."""
+        requests = dict.fromkeys(row.request for row in batch.rows)
         try:
             self._compute(batch.rows)
         except (ModelError, MemoryError):
-            if len(jobs) == 1:
+            if len(requests) == 1:
                 raise
-            for job in jobs:
+            for request in requests:
                 try:
-                    self._compute([row for row in batch.rows if row.job is job])
+                    self._compute([row for row in batch.rows if row.request is request])
                 except (ModelError, MemoryError) as error:
-                    self._tell(self._schedule.fail([job], str(error) or NO_MEMORY))
+                    self._finish(self._schedule.fail([request], str(error) or NO_MEMORY))
 
     def _compute(self, rows: Sequence[Row]) -> None:
         b, t = len(rows), max(row.length for row in rows)
@@ -111,11 +117,11 @@ class Crew:
         for i, row in enumerate(rows):
             n, features = row.length, row.features
             ids[i, :n], mask[i, :n] = features.ids, features.mask
-            types[i, features.first : n] = 1
+            types[i, features.first_length : n] = 1
         vectors = self._engine.run(ids, types, mask)
         for row, own in zip(rows, vectors, strict=True):
-            row.job.put(row, own[: row.length])
+            row.request.store(row, own[: row.length])
 
-    def _tell(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            self._done(job)
+    def _finish(self, requests: Iterable[PendingRequest]) -> None:
+        for request in requests:
+            self._finished(request)

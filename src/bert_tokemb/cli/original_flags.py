@@ -1,8 +1,8 @@
-"""The flags of ``bert-serving-start``, version 1.10.0.
+"""The flags of the original, ``bert-serving-start`` 1.10.0, which ``bert-tokemb serve`` accepts.
 
-Names, aliases, types and defaults are facts of ``get_args_parser`` in
-``bert_serving/server/helper.py``. They are parsed by the module that the original uses, so that
-abbreviations and several negative numbers behind one flag mean what they meant there.
+Names, aliases, types and defaults are those of ``get_args_parser`` in
+``bert_serving/server/helper.py``. They are parsed with argparse, as there, so that abbreviations
+and lists of negative numbers work in the same way.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..errors import UsageError
-from .pooling import Pooling
 
-__all__ = ["PROTOCOL_VERSION", "complete", "notes", "parse"]
+__all__ = ["POOLING_STRATEGIES", "notes", "parse", "with_defaults"]
 
-PROTOCOL_VERSION = "1.10.0"
-"""The version of bert-as-service whose protocol is spoken; clients refuse another."""
+POOLING_STRATEGIES = (
+    "NONE",
+    "REDUCE_MEAN",
+    "REDUCE_MAX",
+    "REDUCE_MEAN_MAX",
+    "CLS_TOKEN",
+    "FIRST_TOKEN",
+    "SEP_TOKEN",
+    "LAST_TOKEN",
+)
+"""The names of :class:`bert_tokemb.serve.pooling.Pooling`, which is slow to import."""
 
-_LEAST_LENGTH = 4
-_LAST_PORT = 65535
+_MIN_LENGTH = 4
+_MAX_PORT = 65535
 
 _DEFAULTS: Mapping[str, Any] = {
     "ckpt_name": "bert_model.ckpt",
@@ -75,61 +83,61 @@ _NUMBERS = (
     "prefetch_size",
     "priority_batch_size",
 )
-_SEVERAL = ("device_map", "pooling_layer")
+_NUMBER_LISTS = ("device_map", "pooling_layer")
 _PORTS = (("-port", "-port_in", "-port_data"), ("-port_out", "-port_result"))
 
 _WITHOUT_EFFECT = {
     "cors": "there is no HTTP server",
     "device_map": "the engine uses one device",
-    "gpu_memory_fraction": "the engine takes what it needs",
+    "gpu_memory_fraction": "the engine allocates memory as needed",
     "graph_tmp_dir": "no graph is written to disk",
     "http_max_connect": "there is no HTTP server",
-    "num_worker": "--threads tells how many threads compute",
-    "prefetch_size": "there are no workers to prefetch for",
+    "num_worker": "--threads sets the number of threads",
+    "prefetch_size": "there are no worker processes to prefetch for",
     "priority_batch_size": "small requests never wait for large ones",
     "xla": "the engine has no such compiler",
 }
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the flags that are among the arguments, by name, and all other arguments.
+    """Split arguments into the values of flags, by name, and all other arguments.
 
     >>> parse(["-model_dir", "m", "-pooling_layer", "-4", "-3", "--host", "::1", "-cpu"])
     ({'model_dir': 'm', 'pooling_layer': [-4, -3], 'cpu': True}, ['--host', '::1'])
 
     Raises:
-        UsageError: a flag has a value that it cannot have.
+        UsageError: if a flag has an invalid value.
     """
     found, rest = _parser().parse_known_args(arguments, Namespace())
     return vars(found), rest
 
 
-def complete(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all flags, with defaults where none was given.
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of all flags.
 
     Raises:
-        UsageError: a flag that is refused was given.
+        UsageError: if one of the given flags is not supported, or its value is out of range.
     """
     flags = {**_DEFAULTS, **given}
     if flags["http_port"] is not None:
-        raise UsageError("-http_port is not supported: put an HTTP server of your own before it")
+        raise UsageError("-http_port is not supported: put an HTTP server in front of this one")
     if flags["fp16"]:
-        raise UsageError("-fp16 is not supported: give --precision, which has int8 and fp16")
+        raise UsageError("-fp16 is not supported: give --precision fp16 or --precision int8")
     if flags["pooling_strategy"] == "CLS_POOLED":
         raise UsageError(
-            "-pooling_strategy CLS_POOLED is not supported: it needs a fine-tuned classifier's "
-            "layer, and the engine gives hidden layers; CLS_TOKEN is the nearest"
+            "-pooling_strategy CLS_POOLED is not supported: it needs the layer of a fine-tuned "
+            "classifier, and the engine computes hidden layers; CLS_TOKEN is the nearest to it"
         )
     if flags["max_batch_size"] < 1:
         raise UsageError(f"-max_batch_size must be at least 1, not {flags['max_batch_size']}")
     for name in ("port", "port_out"):
-        if not 0 <= flags[name] <= _LAST_PORT:
-            raise UsageError(f"-{name} must be from 0 to {_LAST_PORT}, not {flags[name]}")
+        if not 0 <= flags[name] <= _MAX_PORT:
+            raise UsageError(f"-{name} must be from 0 to {_MAX_PORT}, not {flags[name]}")
     return flags
 
 
 def notes(given: Mapping[str, Any]) -> list[str]:
-    """Return a note on each flag that was given and changes nothing."""
+    """Return a sentence about each given flag that has no effect."""
     return [
         f"-{name} has no effect: {why}" for name, why in _WITHOUT_EFFECT.items() if name in given
     ]
@@ -148,15 +156,14 @@ def _parser() -> ArgumentParser:
         parser.add_argument(f"-{name}")
     for name in _NUMBERS:
         parser.add_argument(f"-{name}", type=int)
-    for name in _SEVERAL:
+    for name in _NUMBER_LISTS:
         parser.add_argument(f"-{name}", type=int, nargs="+")
     for names in _PORTS:
         parser.add_argument(*names, type=int)
     parser.add_argument("-gpu_memory_fraction", type=float)
     parser.add_argument("-max_seq_len", type=_length)
     parser.add_argument("-cased_tokenization", dest="do_lower_case", action="store_false")
-    strategies = [*Pooling.__members__, "CLS_POOLED"]
-    parser.add_argument("-pooling_strategy", choices=strategies)
+    parser.add_argument("-pooling_strategy", choices=[*POOLING_STRATEGIES, "CLS_POOLED"])
     return parser
 
 
@@ -167,6 +174,6 @@ def _length(text: str) -> int | None:
         length = int(text)
     except ValueError:
         length = 0
-    if length < _LEAST_LENGTH:
-        raise ArgumentTypeError(f"{text} is neither NONE nor a number of at least {_LEAST_LENGTH}")
+    if length < _MIN_LENGTH:
+        raise ArgumentTypeError(f"{text} is neither NONE nor a number of at least {_MIN_LENGTH}")
     return length
