@@ -520,7 +520,7 @@ def test_second_run_is_refused(run: Run, expected: Callable[..., dict[str, bytes
     assert done.returncode == 1
     assert re.fullmatch(
         r"bert-tokemb: error: another run is writing .*/out\.pkl; wait for it, or choose another "
-        r"--output\n",
+        r"name\n",
         done.stderr,
     )
     process.kill()

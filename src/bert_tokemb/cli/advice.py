@@ -79,7 +79,7 @@ def _advice(error: TokembError) -> str:
         case OutputNameError(problem="not seekable"):
             return "give --format pkl, or a path as --output"
         case OutputInUseError():
-            return "wait for it, or choose another --output"
+            return "wait for it, or choose another name"
         case ResumeError(kind="refused sentences"):
             return "give --restart to start over, or run without the option that refuses them"
         case ResumeError(kind="earlier version" | "damaged"):
