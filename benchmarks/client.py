@@ -1,10 +1,10 @@
-"""How quick the client is when the server takes no time, and where its time goes.
+"""The speed of the client with a server that computes nothing, and where its time goes.
 
 python benchmarks/client.py [TEXT] [--strategy avg|last] [--rounds N] [--folder FOLDER]
 
-The stand-in server answers with vectors that lie ready, 768 wide, from a process of its own. It
-shares the machine with the client and moves every byte that the client gets, so that waiting
-for it is part of the figures.
+The stand-in server answers from a process of its own, with ready-made vectors of width 768. It
+shares the machine with the client and copies every byte that the client receives, so the figures
+include waiting for it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bert_serving.client import BertClient
-from bert_tokemb.storage.whole_file import WholeFile
 from common import (
     Stopwatch,
     memory,
@@ -31,8 +29,10 @@ from common import (
 
 from bert_tokemb import Address, ServerEncoder, Tally, embed, load_strategy
 from bert_tokemb.formats.pickle import PickleOutput
+from bert_tokemb.storage.whole_file import WholeFile
 from bert_tokemb.text.reader import TextInput
 from bert_tokemb.types import EncodedBatch, FloatArray, IntArray, Strategy
+from support.client import connect
 from support.seed import MERGES, seed_embed
 
 WIDTH = 768
@@ -58,8 +58,8 @@ LABELS = (
 def ours(
     text: Path, strategy: str, address: Address, output: Path, watch: Stopwatch | None = None
 ) -> Tally:
-    """Embed the text with the parts of ``bert-tokemb embed``, put together as it does."""
-    counts = Tally()
+    """Embed the text with the parts of ``bert-tokemb embed``."""
+    tally = Tally()
     merging = load_strategy(strategy)
     with (
         TextInput(str(text)) as source,
@@ -72,28 +72,28 @@ def ours(
             time_encoder(encoder, watch)
             lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
             write = watch.wrap(write, WRITING)
-        arrays = embed(lines, encoder, merging, tally=counts)
+        arrays = embed(lines, encoder, merging, tally=tally)
         for array in watch.iterate(arrays, CUTTING) if watch else arrays:
             write(array)
         pickled.end()
-    return counts
+    return tally
 
 
 class Timed:
-    """A strategy whose merging is timed."""
+    """A strategy that is timed."""
 
     def __init__(self, strategy: Strategy, watch: Stopwatch) -> None:
         self._merge = watch.wrap(strategy.merge, MERGING)
 
     def merge(self, vectors: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray:
-        """Merge as the strategy does."""
+        """See :class:`bert_tokemb.types.Strategy`."""
         return self._merge(vectors, starts, counts)
 
 
 def time_encoder(encoder: ServerEncoder, watch: Stopwatch) -> None:
-    """Put a stopwatch at the encoder's seams, the private ones too."""
-    encode, exchange = encoder.encode, encoder._exchange
-    receiver = exchange._connection._client.receiver
+    """Time the methods of an encoder, private ones included."""
+    encode, requests = encoder.encode, encoder._requests
+    receiver = requests._connection._client.receiver
 
     def timed_encode(batches: Iterator[Sequence]) -> Iterator[EncodedBatch]:
         return encode(watch.iterate(batches, BATCHING))
@@ -102,32 +102,31 @@ def time_encoder(encoder: ServerEncoder, watch: Stopwatch) -> None:
     encoder.prepare = watch.wrap(encoder.prepare, PREPARING)
     encoder._send = watch.wrap(encoder._send, SENDING)
     encoder._decode = watch.wrap(encoder._decode, ALIGNING)
-    exchange.wait = watch.wrap(exchange.wait, PARSING)
+    requests.wait = watch.wrap(requests.wait, PARSING)
     receiver.poll = watch.wrap(receiver.poll, WAITING)
     receiver.recv_multipart = watch.wrap(receiver.recv_multipart, RECEIVING)
 
 
 def command(text: Path, strategy: str, address: Address, output: Path) -> None:
-    """Run the whole command, Python's start included."""
+    """Run the command in a process, including the start of Python."""
     program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet", "-o", output]
     subprocess.run([*program, "--strategy", strategy, "--server", str(address)], check=True)
 
 
 def seeds(text: Path, strategy: str, address: Address, output: Path) -> None:
-    """Embed the text the seed's way, and dump the list."""
+    """Embed the text with the seed's method, and pickle the list."""
     lines = text.read_text("utf-8").split("\n")[:-1]
-    ports = (address.host, address.port, address.port_out)
-    with BertClient(*ports, check_length=False) as client, output.open("wb") as file:
+    with connect(address) as client, output.open("wb") as file:
         pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to write; default: in memory")
+    parser.add_argument("--folder", type=Path, help="where to write (default: in memory)")
     options = parser.parse_args()
     lines = much_text(options.text)
     with scratch(options.folder or memory()) as folder, stand_in(WIDTH, LONGEST) as server:
@@ -136,7 +135,7 @@ def main() -> None:
         text, output = folder / "text", folder / "output.pkl"
         text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         arguments = (text, options.strategy, address, output)
-        counts = ours(*arguments)  # a warm-up
+        tally = ours(*arguments)  # a warm-up
         ways = {
             "in this process": partial(ours, *arguments),
             "the whole command": partial(command, *arguments),
@@ -148,17 +147,16 @@ def main() -> None:
         watch.stop()
     ratio = seconds["the seed's method"] / seconds["in this process"]
     tell(
-        f"{ratio:.1f} x the seed's words/s; {counts.sentences:,} sentences, {counts.words:,} "
-        f"words, {WIDTH} wide, {options.strategy}, median of {options.rounds}",
+        f"{ratio:.1f} x the words/s of the seed's method; {tally.sentences:,} sentences, "
+        f"{tally.words:,} words, width {WIDTH}, {options.strategy}, median of {options.rounds}",
         [
-            (name, f"{counts.words / taken:,.0f} words/s", f"{taken:.2f} s")
+            (name, f"{tally.words / taken:,.0f} words/s", f"{taken:.2f} s")
             for name, taken in seconds.items()
         ],
     )
     wall, cpu = sum(watch.wall.values()), sum(watch.cpu.values())
     tell(
-        f"Where the time goes, in this process: {wall:.2f} s, and {cpu:.2f} s of the processor "
-        "in its main thread",
+        f"time in this process: {wall:.2f} s, of which {cpu:.2f} s of CPU in its main thread",
         [
             (
                 label,

@@ -1,9 +1,9 @@
-"""How much quicker than the seed's method a real text goes through a genuine server.
+"""The speed with a genuine server, compared with the seed's method.
 
 python benchmarks/server.py [TEXT] [--strategy avg|last] [--rounds N]
 
-Both sides ask the same bert-serving-server (CPU, ``-max_seq_len NONE``, all-MiniLM-L6-v2) for
-the same lines, in turns, and pickle what they get into a file.
+Both use the same bert-serving-server (CPU, ``-max_seq_len NONE``, all-MiniLM-L6-v2) for the same
+lines, in turns, and pickle the result into a file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from bert_serving.client import BertClient
-from bert_tokemb.storage.whole_file import WholeFile
 from common import disk, scratch, some_text, take_turns, tell
 
 from bert_tokemb import Address, ServerEncoder, embed
 from bert_tokemb.formats.pickle import PickleOutput
+from bert_tokemb.storage.whole_file import WholeFile
+from support.client import connect
 from support.genuine import GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.seed import MERGES, seed_embed
@@ -43,7 +43,7 @@ def genuine_server() -> Iterator[Address]:
 
 
 def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
-    """Embed the lines, written as they come."""
+    """Embed the lines, and write each array as it arrives."""
     with WholeFile(str(path)) as file, ServerEncoder(address) as encoder:
         output = PickleOutput(file)
         for array in embed(lines, encoder, strategy):
@@ -52,14 +52,13 @@ def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> N
 
 
 def seeds(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
-    """Embed the lines the seed's way, and dump the list."""
-    ports = (address.host, address.port, address.port_out)
-    with BertClient(*ports, check_length=False) as client, path.open("wb") as file:
+    """Embed the lines with the seed's method, and pickle the list."""
+    with connect(address) as client, path.open("wb") as file:
         pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
 
 
 def measure(lines: Sequence[str], strategy: str, rounds: int) -> dict[str, float]:
-    """Return the median seconds of both, having found that they give the same."""
+    """Return the median seconds of both, after comparing their results."""
     with genuine_server() as address, scratch(disk()) as folder:
         files = {"ours": folder / "ours.pkl", "seed": folder / "seed.pkl"}
         ways = {"ours": ours, "seed": seeds}
@@ -77,19 +76,19 @@ def measure(lines: Sequence[str], strategy: str, rounds: int) -> dict[str, float
 
 
 def compare(our_arrays: list[np.ndarray], seeds_arrays: list[np.ndarray]) -> None:
-    """Say whether both gave the same vectors."""
+    """Print how far the results of both differ."""
     pairs = list(zip(our_arrays, seeds_arrays, strict=True))
     same = [(a, b) for a, b in pairs if a.shape == b.shape]
     worst = max(float(np.abs(a - b).max()) for a, b in same)
     lost = sum(len(a) - len(b) for a, b in pairs)
     print(
-        f"{len(same)} of {len(pairs)} sentences have as many rows in both, and differ by "
-        f"{worst:.1e} at most; in the others the seed's method loses {lost} words"
+        f"{len(same)} of {len(pairs)} sentences have the same number of rows in both, and differ "
+        f"by at most {worst:.1e}; in the others the seed's method loses {lost} words"
     )
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
@@ -99,7 +98,7 @@ def main() -> None:
     seconds = measure(lines, options.strategy, options.rounds)
     ratio = seconds["seed"] / seconds["ours"]
     tell(
-        f"{ratio:.2f} x the seed's sentences/s (asked: {FLOOR}); "
+        f"{ratio:.2f} x the sentences/s of the seed's method (required: {FLOOR}); "
         f"{len(lines):,} sentences, {options.strategy}, median of {options.rounds}",
         [
             (name, f"{len(lines) / taken:,.1f} sentences/s", f"{taken:.1f} s")

@@ -1,10 +1,11 @@
-"""How far the vectors of a sentence in windows are from those of a model without that limit.
+"""The effect of windows on the vectors of long sentences.
 
 python benchmarks/windows.py [TEXT] [--limits N ...]
 
-Stretches of 380 words of real text, which all-MiniLM-L6-v2 takes as a whole (512 pieces); then
-with a smaller `--max-seq-len`, in windows; then cut into parts of that length, as one would by
-hand. Told is the cosine of each word's two vectors: it is the missing context that is seen.
+Passages of 380 words of real text, which all-MiniLM-L6-v2 accepts as a whole (512 pieces), are
+embedded whole; then in windows, with a smaller ``--max-seq-len``; then cut into parts of that
+length, as one would by hand. The figures are cosines between the vectors of each word, which
+decrease with the context that is missing.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ SPECIAL = 2
 MODEL = str(minilm_directory())
 
 
-def whole_vectors(lines: Sequence[str], limit: int | None = None) -> np.ndarray:
-    """Return the vectors of all words."""
+def word_vectors(lines: Sequence[str], limit: int | None = None) -> np.ndarray:
+    """Return the vectors of all words of all lines."""
     with open_local(MODEL, max_seq_len=limit) as encoder:
         return np.concatenate(list(embed(lines, encoder)))
 
 
 def cut(lines: Sequence[str], limit: int) -> list[str]:
-    """Cut lines into parts of whole words that fit."""
+    """Cut lines into parts of whole words that are not too long."""
     split = PieceTokenizer(load_model(MODEL).vocabulary).split
     parts: list[list[str]] = []
     for line in lines:
@@ -49,12 +50,12 @@ def cut(lines: Sequence[str], limit: int) -> list[str]:
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``(w,)`` for two times ``(w, c)``."""
+    """Return the ``(w,)`` cosines between the rows of two ``(w, c)`` arrays."""
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--texts", type=int, default=100)
@@ -62,13 +63,13 @@ def main() -> None:
     options = parser.parse_args()
     words = " ".join(much_text(options.text)).split()[: WORDS * options.texts]
     lines = [" ".join(words[i : i + WORDS]) for i in range(0, len(words), WORDS)]
-    expected = whole_vectors(lines)
+    expected = word_vectors(lines)
     rows = [("", "mean", "worst 5 %", "worst 1 %", "worst", "middle word")]
     middle = np.arange(WORDS // 2, len(expected), WORDS)
     for limit in options.limits:
         for name, own in (
-            (f"windows of {limit}", whole_vectors(lines, limit)),
-            (f"parts of {limit}", whole_vectors(cut(lines, limit))),
+            (f"windows of {limit}", word_vectors(lines, limit)),
+            (f"parts of {limit}", word_vectors(cut(lines, limit))),
         ):
             found = cosines(expected, own)
             figures = [found.mean(), *np.percentile(found, [5, 1, 0]), found[middle].mean()]

@@ -21,11 +21,9 @@ from bert_tokemb import ServerEncoder, embed
 from bert_tokemb.encoders.server.sentences import as_text
 from bert_tokemb.errors import LongSentenceError, ServerError
 from bert_tokemb.types import Sentence
-from support.cases import CASES
 from support.client import connect
 from support.command import Command, load
-from support.genuine import NONE, GenuineServer, make_model
-from support.models import TINY, toy_vocabulary
+from support.genuine import NONE, GenuineServer
 from support.recording import LONE, NEWER, SCENARIOS, Recording, record
 from support.seed import seed_embed
 from support.texts import random_words
@@ -101,23 +99,20 @@ def test_same_vectors_as_the_seed(server_none: GenuineServer) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_all_servers_reply_as_recorded(name: str, tmp_path: Path) -> None:
-    scenario = SCENARIOS[name]
-    model = make_model(tmp_path / "model", TINY, toy_vocabulary(cased=scenario.cased))
-    with GenuineServer("-model_dir", model, *NONE, *scenario.options) as server:
-        assert_recorded(server, name)
+def test_cased_server_replies_as_recorded(server_cased: GenuineServer) -> None:
+    assert_recorded(server_cased, "cased")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cased", [False, True])
-def test_cases_are_those_of_the_server(
-    cased: bool, server_none: GenuineServer, server_cased: GenuineServer
-) -> None:
-    cases = [case for case in CASES if case.cased == cased]
-    texts = [as_text(case.words) for case in cases]
-    server = server_cased if cased else server_none
-    assert pieces_of(server, texts) == [case.flat for case in cases]
+def test_server_with_a_fixed_length_replies_as_recorded(server_32: GenuineServer) -> None:
+    assert_recorded(server_32, "32")
+
+
+@pytest.mark.slow
+def test_server_with_several_layers_replies_as_recorded(uncased_model: Path) -> None:
+    options = ("-model_dir", uncased_model, *NONE, *SCENARIOS["layers"].options)
+    with GenuineServer(*options) as server:
+        assert_recorded(server, "layers")
 
 
 @pytest.mark.slow
@@ -333,7 +328,7 @@ def test_dead_worker_is_distinguished_from_a_dead_server(
 ) -> None:
     """A list with an empty string kills the genuine worker, but the server still listens."""
     address = mortal_server.address
-    options = ("--timeout", "5", "--retries", "1")
+    options = ("--timeout", "3", "--retries", "1")
     with (
         Running(mortal_server, long_text, tmp_path / "output.pkl", *options) as running,
         connect(address) as client,

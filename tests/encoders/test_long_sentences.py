@@ -212,6 +212,6 @@ def test_line_of_several_windows_is_named_once() -> None:
         return []
 
     with StandIn(limit=12, fault=die) as server:
-        with ServerEncoder(server.address, retries=0, timeout=1) as encoder:
+        with ServerEncoder(server.address, retries=0, timeout=2) as encoder:
             with pytest.raises(ServerGoneError, match="is gone; it was last sent line 2: check"):
                 list(embed(["a", "a " * 40], encoder))

@@ -373,7 +373,7 @@ def test_server_that_dies_is_gone() -> None:
 
     with StandIn(fault=once(die)) as server:
         with pytest.raises(ServerGoneError, match=r"is gone; it was last sent lines? \d"):
-            embed_all(server, retries=0, timeout=0.5)
+            embed_all(server, retries=0, timeout=2)
 
 
 def test_server_that_is_restarted_is_asked_only_for_the_rest(

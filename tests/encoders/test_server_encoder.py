@@ -235,7 +235,7 @@ def test_several_layers() -> None:
 
 
 def test_text_that_was_not_recorded_fails_the_test() -> None:
-    with pytest.raises(AssertionError, match="not recorded: 'something else'; see tests/support"):
+    with pytest.raises(AssertionError, match="not recorded: 'something else'; add it"):
         with recording("uncased").server() as server:
             embed_all(server, ["something else"])
 

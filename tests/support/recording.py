@@ -41,6 +41,8 @@ __all__ = [
     "save",
 ]
 
+_COMMAND = "tests/record_server.py"
+
 PATH = Path(__file__).parents[1] / "data" / "genuine_server.npz"
 
 _KEPT = ("num_worker", "no_special_token", "server_version")
@@ -144,7 +146,9 @@ class Recording:
     def _reply(self, text: Text) -> tuple[list[str], Array]:
         found = self.replies.get(json.dumps(text))
         if found is None:
-            raise AssertionError(f"not recorded: {text!r}; see tests/support/recording.py")
+            raise AssertionError(
+                f"not recorded: {text!r}; add it to SCENARIOS, then uv run python {_COMMAND}"
+            )
         return found
 
     def server(self) -> StandIn:

@@ -65,7 +65,7 @@ class Connection:
         config_interval: Seconds after which the question for the settings is repeated.
     """
 
-    def __init__(self, address: Address, *, config_interval: float = 2.0) -> None:
+    def __init__(self, address: Address, *, config_interval: float = 1.0) -> None:
         # Without its checks, the client exchanges no messages here.
         self._client = BertClient(
             address.host, address.port, address.port_out, ignore_all_checks=True

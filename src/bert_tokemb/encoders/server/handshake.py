@@ -11,12 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ...errors import (
-    ServerChangedError,
-    ServerSettingsError,
-    ServerUnreachableError,
-    reason,
-)
+from ...errors import ServerChangedError, ServerSettingsError, ServerUnreachableError, reason
 from .address import Address
 from .connection import CLIENT_VERSION, BadReplyError, Connection
 

@@ -118,7 +118,7 @@ class RequestQueue:
         _check_shape(reply, request)
         kind = (reply.vectors.shape[2], reply.vectors.dtype)
         if self._kind not in (None, kind):
-            raise BadReplyError(f"vectors of another width or data type than before, {kind}")
+            raise BadReplyError(f"{kind[1]} vectors of width {kind[0]}, unlike earlier replies")
         self._kind = kind
         self._replies[request] = reply
         del self._unanswered[reply.number]
