@@ -1,9 +1,8 @@
-"""Parquet, read by pyarrow, pandas and polars."""
+"""Parquet, read by pyarrow, pandas, polars and our reader."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +13,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from bert_tokemb.errors import InputError
-from bert_tokemb.formats import parquet
-from bert_tokemb.formats.base import Content
 from bert_tokemb.formats.inspection import inspect
-from bert_tokemb.formats.parquet import ParquetOutput
-from bert_tokemb.types import EmbeddedSentence
-from support.command import Command, load
+from bert_tokemb.formats.parquet import ParquetOutput, ParquetReader
 from support.memory import run_and_measure
-from support.standin import StandIn
+from support.results import numbered, write_result, write_to
 
-TEXT = "Hello World !\n\nGr\u00fc\u00dfe aus \u6771\u4eac\nhank\n"
+LINES = ["Hello World !", "", "Gr\u00fc\u00dfe aus \u6771\u4eac", "hank"]
+WORDS = [line.split() for line in LINES]
 ABOUT = {"strategy": "avg"}
-LINES = [line.split() for line in TEXT.splitlines()]
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16"])
 
 
-def array_of(line: int, words: int, dtype: str) -> np.ndarray:
-    """Return rows with the numbers of line and word."""
-    return np.array([[line, j] for j in range(words)], dtype).reshape(-1, 2)
+def write(path: Path, dtype: str = "float32") -> None:
+    write_result(path, numbered(LINES, dtype), "parquet", about=ABOUT)
 
 
-def write(path: Path, dtype: str = "float32", lines: list[list[str]] = LINES) -> None:
-    with ParquetOutput(str(path)) as output:
-        output.begin(Content(2, np.dtype(dtype), ABOUT))
-        for line, words in enumerate(lines, 1):
-            output.write(EmbeddedSentence(line, words, array_of(line, len(words), dtype)))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_pyarrow_reads_it(dtype: str, tmp_path: Path) -> None:
+@DTYPES
+def test_pyarrow_reads_the_columns(dtype: str, tmp_path: Path) -> None:
     write(tmp_path / "out.parquet", dtype)
     table = pq.read_table(tmp_path / "out.parquet")
     number = pa.float32() if dtype == "float32" else pa.float16()
@@ -52,26 +40,25 @@ def test_pyarrow_reads_it(dtype: str, tmp_path: Path) -> None:
     ]
     rows = table.to_pydict()
     assert rows["line"] == [1, 2, 3, 4]
-    assert rows["words"] == LINES
-    for i, words in enumerate(LINES):
-        assert rows["vectors"][i] == array_of(i + 1, len(words), dtype).tolist()
+    assert rows["words"] == WORDS
+    assert rows["vectors"] == [sentence.array.tolist() for sentence in numbered(LINES)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_pandas_reads_it(dtype: str, tmp_path: Path) -> None:
+@DTYPES
+def test_pandas_reads_the_columns(dtype: str, tmp_path: Path) -> None:
     write(tmp_path / "out.parquet", dtype)
     frame = pandas.read_parquet(tmp_path / "out.parquet")
     assert list(frame.columns) == ["line", "words", "vectors"]
     assert frame["line"].tolist() == [1, 2, 3, 4]
-    for i, words in enumerate(LINES):
+    for i, words in enumerate(WORDS):
         assert frame["words"][i].tolist() == words
         for j, vector in enumerate(frame["vectors"][i]):
             assert vector.dtype == np.dtype(dtype)
             assert vector.tolist() == [i + 1, j]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_polars_reads_it(dtype: str, tmp_path: Path) -> None:
+@DTYPES
+def test_polars_reads_the_columns(dtype: str, tmp_path: Path) -> None:
     write(tmp_path / "out.parquet", dtype)
     frame = polars.read_parquet(tmp_path / "out.parquet")
     number = polars.Float32 if dtype == "float32" else polars.Float16
@@ -80,16 +67,14 @@ def test_polars_reads_it(dtype: str, tmp_path: Path) -> None:
         "words": polars.List(polars.String),
         "vectors": polars.List(polars.Array(number, 2)),
     }
-    assert frame["words"].to_list() == LINES
-    for i, words in enumerate(LINES):
-        expected = array_of(i + 1, len(words), dtype)
-        np.testing.assert_array_equal(frame["vectors"][i].to_numpy(), expected)
+    assert frame["words"].to_list() == WORDS
+    for array, sentence in zip(frame["vectors"], numbered(LINES, dtype), strict=True):
+        np.testing.assert_array_equal(array.to_numpy(), sentence.array)
 
 
-def test_what_it_tells_of_itself(tmp_path: Path) -> None:
+def test_schema_contains_the_metadata(tmp_path: Path) -> None:
     write(tmp_path / "out.parquet", "float16")
-    told = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"bert_tokemb"])
-    assert told == {
+    assert json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"bert_tokemb"]) == {
         "format": "bert-tokemb parquet 1",
         "width": 2,
         "dtype": "float16",
@@ -97,128 +82,82 @@ def test_what_it_tells_of_itself(tmp_path: Path) -> None:
     }
 
 
-def test_row_groups_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """By numbers, by words, by sentences; what is larger alone is alone."""
-    monkeypatch.setattr(parquet, "_ROW_GROUP", 1000)
+@pytest.mark.parametrize(
+    ("lines", "groups"),
+    [
+        ([], []),
+        (["a"], [1]),
+        (["a a a a"] * 50, [8] * 6 + [2]),  # by words
+        (["a", "a " * 200, "a " * 200, "a"], [1, 1, 1, 1]),  # each larger than a row group
+        (["a" * 900] * 3, [1, 1, 1]),  # by characters
+        ([""] * 200, [62, 62, 62, 14]),  # by sentences
+    ],
+)
+def test_row_groups_are_bounded(lines: list[str], groups: list[int], tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
-
-    def rows_of_groups(lines: list[list[str]]) -> list[int]:
-        write(path, lines=lines)
-        assert pq.read_table(path)["words"].to_pylist() == lines
-        metadata = pq.ParquetFile(path).metadata
-        return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-
-    assert rows_of_groups([]) == []
-    assert rows_of_groups([["a"]]) == [1]
-    groups = rows_of_groups([["a"] * 4] * 50)
-    assert 5 < groups[0] < 12
-    assert sum(groups) == 50
-    assert rows_of_groups([["a"], ["a"] * 200, ["a"] * 200, ["a"]]) == [1, 1, 1, 1]
-    assert rows_of_groups([["a" * 900]] * 3) == [1, 1, 1]
-    assert max(rows_of_groups([[]] * 200)) < 100
+    write_to(ParquetOutput(str(path), row_group=1000), numbered(lines))
+    assert pq.read_table(path)["words"].to_pylist() == [line.split() for line in lines]
+    metadata = pq.ParquetFile(path).metadata
+    found = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert found == groups
 
 
-@pytest.mark.parametrize("blank_lines", ["keep", "skip"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_command(
-    dtype: str, blank_lines: str, server: StandIn, run: Command, tmp_path: Path
-) -> None:
-    (tmp_path / "text").write_text(TEXT, encoding="utf-8")
-    common = ("embed", tmp_path / "text", "--server", server.address, "--blank-lines", blank_lines)
-    common = (*common, "--dtype", dtype)
-    done = run(*common, "-o", tmp_path / "out.parquet")
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
-    assert run(*common, "-o", tmp_path / "pkl").returncode == 0
-    frame = polars.read_parquet(tmp_path / "out.parquet")
-    kept = [n for n, words in enumerate(LINES, 1) if words or blank_lines == "keep"]
-    assert frame["line"].to_list() == kept
-    assert frame["words"].to_list() == [LINES[n - 1] for n in kept]
-    for array, other in zip(frame["vectors"], load(tmp_path / "pkl"), strict=True):
-        np.testing.assert_array_equal(array.to_numpy(), other)
-
-
-def test_a_look_at_it(run: Command, tmp_path: Path) -> None:
-    # More than are read at a time.
-    write(tmp_path / "out.parquet", lines=LINES * 50)
-    seen = inspect(str(tmp_path / "out.parquet"))
-    assert (seen.sentences, seen.blank, seen.words) == (200, 50, 350)
-    assert (seen.widths, seen.types, seen.least, seen.most) == ({2}, {"float32"}, 0, 200)
-    assert seen.about == {"strategy": "avg"}
-    # By what is in it, whatever its name.
-    (tmp_path / "out.parquet").rename(tmp_path / "out")
-    done = run("info", tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "out: a Parquet file, " in done.stdout
-    assert re.search("\n  strategy +avg\n", done.stdout)
+@DTYPES
+def test_reader_reads_the_arrays(dtype: str, tmp_path: Path) -> None:
+    """More rows than are read at a time."""
+    sentences = numbered(LINES * 50, dtype)
+    write_result(tmp_path / "out.parquet", sentences, "parquet", about=ABOUT)
+    with ParquetReader(str(tmp_path / "out.parquet")) as reader:
+        assert reader.about == ABOUT
+        for array, sentence in zip(reader, sentences, strict=True):
+            np.testing.assert_array_equal(array, sentence.array, strict=True)
 
 
 def vectors_of(kind: pa.DataType) -> pa.Table:
     return pa.table({"vectors": pa.array([[]], pa.list_(kind))})
 
 
+def test_reader_reads_lists_of_vectors_of_other_programs(tmp_path: Path) -> None:
+    pq.write_table(vectors_of(pa.list_(pa.float32(), 3)), tmp_path / "other.parquet")
+    found = inspect(str(tmp_path / "other.parquet"))
+    assert (found.sentences, found.blank, found.widths, found.about) == (1, 1, {3}, {})
+
+
 @pytest.mark.parametrize(
-    ("table", "wanted"),
+    "table",
     [
-        (pa.table({"a": [1]}), False),
-        (pa.table({"vectors": [1]}), False),
-        (vectors_of(pa.float32()), False),
-        (vectors_of(pa.list_(pa.float32())), False),
-        (vectors_of(pa.list_(pa.int64(), 3)), False),
-        (vectors_of(pa.list_(pa.float32(), 3)), True),
+        pa.table({"a": [1]}),
+        pa.table({"vectors": [1]}),
+        vectors_of(pa.float32()),
+        vectors_of(pa.list_(pa.float32())),
+        vectors_of(pa.list_(pa.int64(), 3)),
     ],
 )
-def test_those_of_somebody_else(table: pa.Table, wanted: bool, tmp_path: Path) -> None:
-    path = tmp_path / "other.parquet"
-    pq.write_table(table, path)
-    if wanted:
-        seen = inspect(str(path))
-        assert (seen.sentences, seen.blank, seen.widths, seen.about) == (1, 1, {3}, {})
-        return
+def test_reader_refuses_other_columns(table: pa.Table, tmp_path: Path) -> None:
+    pq.write_table(table, tmp_path / "other.parquet")
     with pytest.raises(InputError, match="has no column `vectors` of lists of vectors"):
-        inspect(str(path))
+        inspect(str(tmp_path / "other.parquet"))
 
 
-def test_vectors_that_are_missing(tmp_path: Path) -> None:
-    path = tmp_path / "other.parquet"
-    vector = pa.list_(pa.float32(), 2)
-    for rows in ([None], [[None]], [[[1, None]]]):
-        pq.write_table(pa.table({"vectors": pa.array(rows, pa.list_(vector))}), path)
-        with pytest.raises(InputError, match="is damaged, or no Parquet file"):
-            inspect(str(path))
+@pytest.mark.parametrize("row", [None, [None], [[1, None]]])
+def test_reader_refuses_missing_vectors(row: list[object] | None, tmp_path: Path) -> None:
+    rows = pa.array([row], pa.list_(pa.list_(pa.float32(), 2)))
+    pq.write_table(pa.table({"vectors": rows}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="is damaged, or not a Parquet file"):
+        inspect(str(tmp_path / "other.parquet"))
 
 
-def test_what_it_tells_is_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "other.parquet"
-    for told in ("[" * 100_000, "{", "\xff"):
-        table = vectors_of(pa.list_(pa.float32(), 3))
-        pq.write_table(table.replace_schema_metadata({"bert_tokemb": told.encode("latin1")}), path)
-        with pytest.raises(InputError, match="is damaged, or no Parquet file"):
-            inspect(str(path))
+@pytest.mark.parametrize("metadata", [b"[" * 100_000, b"{", b"\xff"])
+def test_reader_reports_damaged_metadata(metadata: bytes, tmp_path: Path) -> None:
+    table = vectors_of(pa.list_(pa.float32(), 3)).replace_schema_metadata({"bert_tokemb": metadata})
+    pq.write_table(table, tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="is damaged, or not a Parquet file"):
+        inspect(str(tmp_path / "other.parquet"))
 
 
-def test_damaged_ones(run: Command, tmp_path: Path) -> None:
-    path = tmp_path / "out.parquet"
-    write(path)
-    whole = path.read_bytes()
-    for end in (0, 4, 8, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:end])
-        with pytest.raises(InputError, match="is damaged, or no Parquet file"):
-            inspect(str(path))
-    for i in range(len(whole)):
-        turned = bytearray(whole)
-        turned[i] ^= 0x55
-        path.write_bytes(turned)
-        try:
-            inspect(str(path))
-        except InputError as error:
-            assert str(path) in str(error)  # noqa: PT017
-    path.write_bytes(whole[:100])
-    done = run("info", path)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-
-
-def test_memory_is_that_of_a_row_group(tmp_path: Path) -> None:
-    """40 MB and 400 MB."""
+@pytest.mark.slow
+def test_memory_is_bounded_by_a_row_group(tmp_path: Path) -> None:
+    """40 MB and 200 MB."""
     script = """
 import sys
 import numpy as np
@@ -232,12 +171,11 @@ with ParquetOutput(sys.argv[1]) as output:
         output.write(EmbeddedSentence(line + 1, words, np.full((40, 256), line, np.float32)))
 """
     few, many = (
-        run_and_measure(script, tmp_path / "out.parquet", str(lines))[1] for lines in (1000, 10_000)
+        run_and_measure(script, tmp_path / "out.parquet", str(lines))[1] for lines in (1000, 5_000)
     )
-    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups > 10
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups > 5
     assert many < few * 1.15, (few, many)
-    print(f"{few / 1024:.0f} MiB for 40 MB, {many / 1024:.0f} for 400 MB")
     script = "from bert_tokemb.formats.inspection import inspect; print(inspect(sys.argv[1]).words)"
     words, reading = run_and_measure(script, tmp_path / "out.parquet")
-    assert int(words) == 400_000
+    assert int(words) == 200_000
     assert reading < few * 1.15, (few, reading)
