@@ -10,23 +10,26 @@ import numpy as np
 import pytest
 
 from bert_tokemb.errors import InputError, OutputError
-from bert_tokemb.formats.hdf5 import Hdf5Output, Hdf5Reader, Hdf5Shape
+from bert_tokemb.formats.base import SentenceShape
+from bert_tokemb.formats.hdf5 import Hdf5Reader, Hdf5Writer
 from bert_tokemb.formats.inspection import inspect
 from support.memory import run_and_measure
-from support.results import numbered, sentences_of, write_result, write_to
+from support.results import numbered, sentences_of, write_result
 
 LINES = ["Hello World !", "", "Gr\u00fc\u00dfe aus \u6771\u4eac", "hank", "Hello  World !"]
 ABOUT = {"strategy": "avg"}
 
 
-def write(path: Path, dtype: str = "float32", shape: Hdf5Shape = "2d", lines: int = 5) -> None:
+def write(path: Path, dtype: str = "float32", shape: SentenceShape = "2d", lines: int = 5) -> None:
     sentences = numbered(LINES[:lines], dtype)
-    write_result(path, sentences, "h5", about=ABOUT, hdf5_shape=shape)
+    write_result(path, sentences, "h5", about=ABOUT, shape=shape)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", ["2d", "3d"])
-def test_h5py_reads_a_dataset_for_each_line(shape: Hdf5Shape, dtype: str, tmp_path: Path) -> None:
+def test_h5py_reads_a_dataset_for_each_line(
+    shape: SentenceShape, dtype: str, tmp_path: Path
+) -> None:
     write(tmp_path / "out.h5", dtype, shape)
     with h5py.File(tmp_path / "out.h5") as file:
         assert set(file) == {"0", "1", "2", "3", "4", "sentence_to_index"}
@@ -72,14 +75,17 @@ def test_file_contains_no_times(tmp_path: Path) -> None:
 
 
 def test_writer_refuses_an_index_that_hdf5_cannot_store(tmp_path: Path) -> None:
-    write_to(Hdf5Output(str(tmp_path / "short.h5"), max_index=50), numbered(LINES[:2]))
+    class ShortIndex(Hdf5Writer):
+        max_index = 50
+
+    write_result(tmp_path / "short.h5", numbered(LINES[:2]), "h5", writer=ShortIndex)
     with pytest.raises(OutputError, match=r"sentence_to_index is longer than HDF5 allows \(50 B\)"):
-        write_to(Hdf5Output(str(tmp_path / "long.h5"), max_index=50), numbered(LINES))
+        write_result(tmp_path / "long.h5", numbered(LINES), "h5", writer=ShortIndex)
     assert [path.name for path in tmp_path.iterdir()] == ["short.h5"]
 
 
 @pytest.mark.parametrize("shape", ["2d", "3d"])
-def test_reader_reads_both_shapes(shape: Hdf5Shape, tmp_path: Path) -> None:
+def test_reader_reads_both_shapes(shape: SentenceShape, tmp_path: Path) -> None:
     write(tmp_path / "out.h5", shape=shape)
     with Hdf5Reader(str(tmp_path / "out.h5")) as reader:
         assert reader.about == ABOUT
@@ -139,14 +145,15 @@ def test_memory_grows_with_the_index_only(tmp_path: Path) -> None:
     script = """
 import sys
 import numpy as np
-from bert_tokemb.formats.hdf5 import Hdf5Output
+from bert_tokemb.formats.hdf5 import Hdf5Writer
 from bert_tokemb.formats.base import Content
 from bert_tokemb.types import EmbeddedSentence
 array, words = np.ones((40, 256), np.float32), ["word"] * 40
-with Hdf5Output(sys.argv[1]) as output:
-    output.begin(Content(256, array.dtype))
+with open(sys.argv[1], "w+b") as file:
+    writer = Hdf5Writer("out", lambda **_: file.fileno(), Content(256, array.dtype))
     for line in range(int(sys.argv[2])):
-        output.write(EmbeddedSentence(line + 1, words, array))
+        writer.write(EmbeddedSentence(line + 1, words, array))
+    writer.finish()
 """
     few, many = (
         run_and_measure(script, tmp_path / "out.h5", str(lines))[1] for lines in (100, 5_000)

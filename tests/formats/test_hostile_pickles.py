@@ -51,7 +51,6 @@ class Program:
         Program(bytearray, 10**15),
         np.array([Program(os.system, "touch harm")]),
     ],
-    ids=str,
 )
 def test_reader_runs_no_program(
     program: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

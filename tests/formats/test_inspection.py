@@ -13,7 +13,6 @@ import pytest
 
 from bert_tokemb.errors import InputError
 from bert_tokemb.formats.inspection import inspect
-from bert_tokemb.formats.pickle import PickleOutput
 from bert_tokemb.formats.registry import FORMATS
 from support.command import Command
 from support.memory import run_and_measure
@@ -125,11 +124,7 @@ def test_pipes_have_no_size(tmp_path: Path) -> None:
 def test_memory_is_bounded_by_an_array(tmp_path: Path) -> None:
     """200 MB in arrays of 20 MB, some of which NumPy copies once to compare them."""
     path = tmp_path / "large.pkl"
-    with path.open("wb") as file:
-        output = PickleOutput(file)
-        for _ in range(10):
-            output.write(np.ones((10_000, 500), np.float32))
-        output.end()
+    write_result(path, sentences_of([np.ones((10_000, 500), np.float32)] * 10), "pkl")
     script = "from bert_tokemb.formats.inspection import inspect; print(inspect(sys.argv[1]).words)"
     words, peak = run_and_measure(script, path)
     assert int(words) == 100_000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bert_tokemb
-from bert_tokemb.errors import InputError
+from bert_tokemb.errors import InputError, OutputError
 from bert_tokemb.formats.inspection import inspect
 from support.memory import run_and_measure
 from support.results import sentences_of, write_result
@@ -214,3 +214,16 @@ def test_access_refuses_impossible_offsets(middle: tuple[int, int], tmp_path: Pa
             text[i]
     with pytest.raises(InputError, match=r"is damaged: array [234] has the impossible rows"):
         inspect(str(path))
+
+
+@pytest.mark.parametrize(
+    "metadata", ["{}", "[]", "no JSON", '{"format": "another"}', "[" * 100_000, None]
+)
+def test_directory_of_another_program_is_not_replaced(metadata: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    path.mkdir()
+    if metadata:
+        (path / "meta.json").write_text(metadata)
+    with pytest.raises(OutputError, match="is not a result of this format, or contains other"):
+        write_result(path, sentences_of([np.ones((1, 2), np.float32)]), "npyd")
+    assert [entry.name for entry in path.iterdir()] == (["meta.json"] if metadata else [])

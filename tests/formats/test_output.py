@@ -39,7 +39,8 @@ def write(path: Path, number: int) -> None:
         output.start(CONTENT)
         for sentence in sentences(number):
             output.write(sentence)
-        output.complete()
+        output.finish()
+        output.commit()
 
 
 def names(directory: Path) -> set[str]:
@@ -57,7 +58,8 @@ def test_result_appears_when_it_is_complete(format: str, tmp_path: Path) -> None
             output.write(sentence)
         assert inspect(str(path)).words == 1
         assert names(tmp_path) == {path.name, f".{path.name}.partial"}
-        output.complete()
+        output.finish()
+        output.commit()
         assert inspect(str(path)).words == 5
     assert names(tmp_path) == {path.name}
     assert stat.S_IMODE(path.stat().st_mode) == 0o700

@@ -14,9 +14,9 @@ import pytest
 
 from bert_tokemb.errors import InputError
 from bert_tokemb.formats.inspection import inspect
-from bert_tokemb.formats.parquet import ParquetOutput, ParquetReader
+from bert_tokemb.formats.parquet import ParquetReader, ParquetWriter
 from support.memory import run_and_measure
-from support.results import numbered, write_result, write_to
+from support.results import numbered, write_result
 
 LINES = ["Hello World !", "", "Gr\u00fc\u00dfe aus \u6771\u4eac", "hank"]
 WORDS = [line.split() for line in LINES]
@@ -95,7 +95,11 @@ def test_schema_contains_the_metadata(tmp_path: Path) -> None:
 )
 def test_row_groups_are_bounded(lines: list[str], groups: list[int], tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
-    write_to(ParquetOutput(str(path), row_group=1000), numbered(lines))
+
+    class SmallGroups(ParquetWriter):
+        row_group = 1000
+
+    write_result(path, numbered(lines), "parquet", writer=SmallGroups)
     assert pq.read_table(path)["words"].to_pylist() == [line.split() for line in lines]
     metadata = pq.ParquetFile(path).metadata
     found = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -161,14 +165,16 @@ def test_memory_is_bounded_by_a_row_group(tmp_path: Path) -> None:
     script = """
 import sys
 import numpy as np
-from bert_tokemb.formats.parquet import ParquetOutput
+from bert_tokemb.formats.parquet import ParquetWriter
 from bert_tokemb.formats.base import Content
 from bert_tokemb.types import EmbeddedSentence
 words = ["word"] * 40
-with ParquetOutput(sys.argv[1]) as output:
-    output.begin(Content(256, np.dtype(np.float32)))
+with open(sys.argv[1], "w+b") as file:
+    content = Content(256, np.dtype(np.float32))
+    writer = ParquetWriter("out", lambda **_: file.fileno(), content)
     for line in range(int(sys.argv[2])):
-        output.write(EmbeddedSentence(line + 1, words, np.full((40, 256), line, np.float32)))
+        writer.write(EmbeddedSentence(line + 1, words, np.full((40, 256), line, np.float32)))
+    writer.finish()
 """
     few, many = (
         run_and_measure(script, tmp_path / "out.parquet", str(lines))[1] for lines in (1000, 5_000)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import pickletools
 import subprocess
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bert_tokemb.errors import InputError
-from bert_tokemb.formats.pickle import PickleOutput, PickleReader
+from bert_tokemb.formats.base import Content
+from bert_tokemb.formats.pickle import PickleReader, PickleWriter
 from support.interpreters import environment
+from support.results import sentences_of
 
 Arrays = list[np.ndarray]
 
@@ -33,12 +37,14 @@ ARRAYS = [
 
 
 def pickled(arrays: Arrays) -> bytes:
-    file = io.BytesIO()
-    output = PickleOutput(file)
-    for array in arrays:
-        output.write(array)
-    output.end()
-    return file.getvalue()
+    content = Content(1, arrays[0].dtype if arrays else np.dtype(np.float32))
+    with tempfile.TemporaryFile() as file:
+        writer = PickleWriter("file", lambda **_: file.fileno(), content)
+        for sentence in sentences_of(arrays):
+            writer.write(sentence)
+        writer.finish()
+        file.seek(0)
+        return file.read()
 
 
 def read(content: bytes) -> Arrays:
@@ -90,25 +96,22 @@ def test_stream_accepts_other_memory_layouts() -> None:
     np.testing.assert_array_equal(loaded, wide)
 
 
-def test_stream_refuses_a_second_data_type() -> None:
-    output = PickleOutput(io.BytesIO())
-    output.write(np.ones((1, 1), np.float32))
-    with pytest.raises(ValueError, match="float16 to a list of float32"):
-        output.write(np.ones((1, 1), np.float16))
-
-
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_stream_continues_after_any_array(before: int) -> None:
     arrays = [np.full((2, 3), n, np.float32) for n in range(3)]
-    file = io.BytesIO()
-    output = PickleOutput(file)
-    for array in arrays[:before]:
-        output.write(array)
-    output = PickleOutput(file, written=file.tell(), dtype=np.dtype(np.float32))
-    for array in arrays[before:]:
-        output.write(array)
-    output.end()
-    assert file.getvalue() == pickled(arrays)
+    content = Content(3, np.dtype(np.float32))
+    with tempfile.TemporaryFile() as file:
+        writer = PickleWriter("file", lambda **_: file.fileno(), content)
+        for sentence in sentences_of(arrays[:before]):
+            writer.write(sentence)
+        position = writer.position()
+        assert position == {"bytes": file.seek(0, os.SEEK_END)} == {"bytes": writer.size}
+        writer = PickleWriter("file", lambda *, keep: file.fileno(), content, position)
+        for sentence in sentences_of(arrays[before:]):
+            writer.write(sentence)
+        writer.finish()
+        file.seek(0)
+        assert file.read() == pickled(arrays)
 
 
 LOAD = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -206,6 +207,63 @@ def test_previous_directory_is_removed_if_the_new_one_is_there(tmp_path: Path) -
     path.chmod(0o500)
     with directory_workspace(path):
         assert names(tmp_path) == {"out", ".out.partial"}
+
+
+def test_existing_directory_is_restored_if_the_new_one_cannot_be_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "x").write_bytes(b"older")
+    with (  # noqa: PT012
+        pytest.raises(OutputError, match="No such file or directory"),
+        directory_workspace(path) as workspace,
+    ):
+        write(workspace, b"newer", file="x")
+        workspace.sync()
+        workspace.data.rename(tmp_path / "elsewhere")
+        workspace.commit()
+    assert (path / "x").read_bytes() == b"older"
+    assert names(tmp_path) == {"out", "elsewhere"}
+
+
+def test_previous_directory_that_cannot_be_removed_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new one is complete, so the run has not failed."""
+    path = tmp_path / "out"
+    path.mkdir()
+
+    def fail(path: Path) -> None:
+        raise OSError(1, os.strerror(1))
+
+    with directory_workspace(path) as workspace:
+        write(workspace, b"newer", file="x")
+        workspace.sync()
+        monkeypatch.setattr(shutil, "rmtree", fail)
+        workspace.commit()
+        monkeypatch.undo()
+    assert (path / "x").read_bytes() == b"newer"
+    assert "the previous" in caplog.text
+    assert names(tmp_path) == {"out", ".out.previous"}
+
+
+@pytest.mark.parametrize("function", ["open", "fsync"])
+def test_directories_that_cannot_be_synced_are_written_to(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that cannot be read, or a file system that cannot sync directories."""
+    original = getattr(os, function)
+
+    def fail(place: Any, *more: Any) -> Any:
+        if stat.S_ISDIR(os.stat(place).st_mode):  # noqa: PTH116 - a path or a descriptor
+            raise OSError(13, os.strerror(13))
+        return original(place, *more)
+
+    with workspace_of(tmp_path / "file") as workspace:
+        write(workspace, b"x")
+        monkeypatch.setattr(os, function, fail)
+        commit(workspace)
+        monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"x"
 
 
 def test_foreign_directory_with_the_name_of_a_previous_one_stays(tmp_path: Path) -> None:

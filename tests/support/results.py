@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bert_tokemb.formats.base import Content, Output
-from bert_tokemb.formats.registry import open_output
+from bert_tokemb.formats.base import Content, SentenceShape, Writer
+from bert_tokemb.formats.output import Output
+from bert_tokemb.formats.registry import FORMATS
+from bert_tokemb.storage.target import OutputTarget
 from bert_tokemb.types import EmbeddedSentence
 
-__all__ = ["numbered", "sentences_of", "write_result", "write_to"]
+__all__ = ["numbered", "sentences_of", "write_result"]
 
 
 def numbered(lines: Iterable[str], dtype: str = "float32") -> list[EmbeddedSentence]:
@@ -30,24 +33,26 @@ def sentences_of(arrays: Iterable[np.ndarray]) -> list[EmbeddedSentence]:
     return [EmbeddedSentence(i, ["a"] * len(array), array) for i, array in enumerate(arrays, 1)]
 
 
-def write_to(
-    output: Output, sentences: Sequence[EmbeddedSentence], about: Mapping[str, Any] | None = None
-) -> None:
-    """Write sentences, the first of which says the width and the data type, and finish."""
-    array = sentences[0].array if sentences else np.empty((0, 2), np.float32)
-    with output:
-        output.begin(Content(array.shape[1], array.dtype, about or {}))
-        for sentence in sentences:
-            output.write(sentence)
-
-
 def write_result(
     path: Path,
     sentences: Sequence[EmbeddedSentence],
     kind: str,
     *,
     about: Mapping[str, Any] | None = None,
-    **options: Any,
+    shape: SentenceShape = "2d",
+    writer: type[Writer] | None = None,
 ) -> None:
-    """Write a result in a format."""
-    write_to(open_output(str(path), kind, **options), sentences, about)
+    """Write a result; the first sentence determines the width and the data type.
+
+    Args:
+        kind: The name of the format.
+        writer: A writer with other limits than that of the format.
+    """
+    array = sentences[0].array if sentences else np.empty((0, 2), np.float32)
+    format = replace(FORMATS[kind], writer=writer or FORMATS[kind].writer)
+    with Output(OutputTarget.resolve(str(path)), format) as output:
+        output.start(Content(array.shape[1], array.dtype, about or {}, shape))
+        for sentence in sentences:
+            output.write(sentence)
+        output.finish()
+        output.commit()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,34 +29,22 @@ _FORMAT = "bert-tokemb hdf5 1"
 _METADATA = "bert_tokemb"
 """The attribute of the root that contains the metadata, a JSON object."""
 _INDEX = "sentence_to_index"
-_MAX_INDEX = (1 << 32) - 1
-"""Bytes; HDF5 stores the length of a string in 32 bits."""
 
 
 class Hdf5Writer(Writer):
     """Writes an HDF5 file.
 
     Memory grows only by ``sentence_to_index``, which is about as large as the text.
-
-    Args:
-        max_index: The most bytes that ``sentence_to_index`` may have.
-
-    The other arguments are those of :class:`bert_tokemb.formats.base.Writer`.
     """
 
+    max_index: ClassVar[int] = (1 << 32) - 1
+    """The most bytes that ``sentence_to_index`` may have: HDF5 stores its length in 32 bits."""
     bytes_per_sentence = 300  # measured
 
     def __init__(
-        self,
-        name: str,
-        open_file: OpenFile,
-        content: Content,
-        position: Position | None = None,
-        *,
-        max_index: int = _MAX_INDEX,
+        self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None:
         self._name = name
-        self._max_index = max_index
         self._h5py = h5py = _import_h5py()
         self._leading = (1,) if content.shape == "3d" else ()
         self._seen: set[str] = set()
@@ -100,10 +88,10 @@ class Hdf5Writer(Writer):
             return
         self._seen.add(text)
         self._index += f'{"," if self._index else ""}{json.dumps(text)}:"{key}"'.encode()
-        if len(self._index) + len("{}") > self._max_index:
+        if len(self._index) + len("{}") > self.max_index:
             raise OutputError(
                 f"cannot write {self._name}: its {_INDEX} is longer than HDF5 allows "
-                f"({format_bytes(self._max_index)}); split the text, or choose another format"
+                f"({format_bytes(self.max_index)}); split the text, or choose another format"
             )
 
     def finish(self) -> None:

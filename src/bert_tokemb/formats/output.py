@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..errors import OutputNameError
-from ..signals import hold_signals, ignore_signals
+from ..signals import hold_signals
 from ..storage.stream import open_stream
 from ..storage.target import OutputTarget
 from ..storage.workspace import Workspace
@@ -21,7 +21,7 @@ __all__ = ["Output"]
 class Output:
     """Takes one sentence after the other; a context manager.
 
-    The result takes its name in :meth:`complete`. If the block ends without it, what has been
+    The result takes its name in :meth:`commit`. If the block ends without it, what has been
     written stays for a later run if :meth:`checkpoint` has saved a state, and else is removed.
 
     Args:
@@ -119,10 +119,8 @@ class Output:
         if self._workspace and self.is_resumable:
             self._workspace.checkpoint({**state, "position": dict(self._writer.position())})
 
-    def complete(self) -> None:
-        """Write what follows the last sentence, put all on disk and give the result its name.
-
-        Once the result takes its name, signals are ignored: the little that remains is done.
+    def finish(self) -> None:
+        """Write what follows the last sentence and put everything on disk, which may take a while.
 
         Raises:
             OutputError: if this fails. A later run can resume.
@@ -130,7 +128,14 @@ class Output:
         self._writer.finish()
         if self._workspace:
             self._workspace.sync()
-            ignore_signals()
+
+    def commit(self) -> None:
+        """Give the result its name. This takes no time and should not be interrupted.
+
+        Raises:
+            OutputError: if this fails.
+        """
+        if self._workspace:
             self._workspace.commit()
         self.is_complete = True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,6 @@ _FORMAT = "bert-tokemb parquet 1"
 _METADATA = "bert_tokemb"
 """The key of the metadata, a JSON object, next to which pandas has its own."""
 
-_ROW_GROUP = 32 << 20
-"""Bytes of a row group, which a writer and a reader hold in memory."""
-
 # Approximate bytes of a sentence and of a word in addition to their numbers and characters.
 _PER_SENTENCE = _PER_WORD = 16
 
@@ -39,27 +36,19 @@ _WORDS = "words.list.element"
 
 
 class ParquetWriter(Writer):
-    """Writes a Parquet file.
+    """Writes a Parquet file."""
 
-    Args:
-        row_group: The most bytes of a row group; a larger sentence is a row group of its own.
+    row_group: ClassVar[int] = 32 << 20
+    """The most bytes of a row group, unless a single sentence is larger.
 
-    The other arguments are those of :class:`bert_tokemb.formats.base.Writer`.
+    A writer holds one in memory, and so does a reader.
     """
-
     bytes_per_sentence = 100  # mostly words
 
     def __init__(
-        self,
-        name: str,
-        open_file: OpenFile,
-        content: Content,
-        position: Position | None = None,
-        *,
-        row_group: int = _ROW_GROUP,
+        self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None:
         self._pa, pq = _import_pyarrow()
-        self._max_size = row_group
         self._group = _RowGroup()
         pa = self._pa
         self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width)
@@ -95,7 +84,7 @@ class ParquetWriter(Writer):
 
     def write(self, sentence: EmbeddedSentence) -> None:
         """Append a row."""
-        if self._group.lines and self._group.size + _size(sentence) > self._max_size:
+        if self._group.lines and self._group.size + _size(sentence) > self.row_group:
             self._write_group()
         self._group.append(sentence)
 

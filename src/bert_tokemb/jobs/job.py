@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..pipeline import Pipeline
-from ..signals import raise_if_interrupted
+from ..signals import ignore_signals, raise_if_interrupted
 from ..storage.workspace import atomic_file
 from ..strategies import load_strategy
 from ..text.reader import TextInput
@@ -65,7 +65,9 @@ def run_job(
                     output.checkpoint(command.state(chunk.resume_point, tally))
                 progress.reach(tally)
                 disk.watch(tally)
-        output.complete()
+        output.finish()
+        ignore_signals()
+        output.commit()
         seconds = time.time() - started
         say(summary(text.name, output, tally, resumed, seconds))
         if report:
