@@ -28,10 +28,12 @@ from common import (
 )
 
 from bert_tokemb import Address, ServerEncoder, Tally, embed, load_strategy
-from bert_tokemb.formats.pickle import PickleOutput
-from bert_tokemb.storage.whole_file import WholeFile
+from bert_tokemb.formats.base import Content
+from bert_tokemb.formats.output import Output
+from bert_tokemb.formats.registry import FORMATS
+from bert_tokemb.storage.target import OutputTarget
 from bert_tokemb.text.reader import TextInput
-from bert_tokemb.types import EncodedBatch, FloatArray, IntArray, Strategy
+from bert_tokemb.types import EmbeddedSentence, EncodedBatch, FloatArray, IntArray, Strategy
 from support.client import connect
 from support.seed import MERGES, seed_embed
 
@@ -63,19 +65,20 @@ def ours(
     merging = load_strategy(strategy)
     with (
         TextInput(str(text)) as source,
-        WholeFile(str(output)) as file,
+        Output(OutputTarget.resolve(str(output)), FORMATS["pkl"]) as pickled,
         ServerEncoder(address) as encoder,
     ):
-        pickled = PickleOutput(file)
+        pickled.start(Content(encoder.width, encoder.dtype))
         lines, write = iter(source), pickled.write
         if watch:
             time_encoder(encoder, watch)
             lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
             write = watch.wrap(write, WRITING)
         arrays = embed(lines, encoder, merging, tally=tally)
-        for array in watch.iterate(arrays, CUTTING) if watch else arrays:
-            write(array)
-        pickled.end()
+        for i, array in enumerate(watch.iterate(arrays, CUTTING) if watch else arrays, 1):
+            write(EmbeddedSentence(i, (), array))
+        pickled.finish()
+        pickled.commit()
     return tally
 
 

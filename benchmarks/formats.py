@@ -8,25 +8,16 @@ Sentences as long as those of TEXT, 768 wide, float32, on tmpfs; each in a proce
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from common import memory, much_text, scratch, take_turns, tell
-from pickling import WIDTH, in_a_child, raw, sentences
+from pickling import in_a_child, raw, sentences
 
-from bert_tokemb.formats.base import Content
-from bert_tokemb.formats.registry import FORMATS, open_output
+from bert_tokemb.formats.registry import FORMATS
 from bert_tokemb.types import EmbeddedSentence
-
-
-def write(kind: str, text: Sequence[EmbeddedSentence], path: Path) -> None:
-    """Write as the command does."""
-    with open_output(str(path), kind) as output:
-        output.begin(Content(WIDTH, np.dtype(np.float32)))
-        for one in text:
-            output.write(one)
+from support.results import write_result
 
 
 def size_of(path: Path) -> int:
@@ -49,7 +40,7 @@ def main() -> None:
     with scratch(memory()) as folder:
         made = {kind: folder / f"result.{kind}" for kind in FORMATS}
         ways: dict[str, Callable[[], None]] = {
-            kind: partial(write, kind, text, path) for kind, path in made.items()
+            kind: partial(write_result, path, text, kind) for kind, path in made.items()
         }
         ways["plain write"] = partial(raw(size), arrays, folder / "plain")
         seconds = take_turns(options.rounds, ways, in_a_child)

@@ -17,10 +17,9 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from bert_tokemb.storage.whole_file import WholeFile
 from common import memory, much_text, scratch, seconds_of, take_turns, tell
 
-from bert_tokemb.formats.pickle import PickleOutput
+from support.results import sentences_of, write_result
 
 FLOOR = 2.0
 WIDTH = 768
@@ -43,11 +42,7 @@ def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
 
 def stream(arrays: Sequence[np.ndarray], path: Path) -> None:
     """Write as the command does."""
-    with WholeFile(str(path)) as file:
-        output = PickleOutput(file)
-        for array in arrays:
-            output.write(array)
-        output.end()
+    write_result(path, sentences_of(arrays), "pkl")
 
 
 def dump(protocol: int) -> Callable[[Sequence[np.ndarray], Path], None]:

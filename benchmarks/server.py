@@ -20,8 +20,11 @@ import numpy as np
 from common import disk, scratch, some_text, take_turns, tell
 
 from bert_tokemb import Address, ServerEncoder, embed
-from bert_tokemb.formats.pickle import PickleOutput
-from bert_tokemb.storage.whole_file import WholeFile
+from bert_tokemb.formats.base import Content
+from bert_tokemb.formats.output import Output
+from bert_tokemb.formats.registry import FORMATS
+from bert_tokemb.storage.target import OutputTarget
+from bert_tokemb.types import EmbeddedSentence
 from support.client import connect
 from support.genuine import GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
@@ -44,11 +47,13 @@ def genuine_server() -> Iterator[Address]:
 
 def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
     """Embed the lines, and write each array as it arrives."""
-    with WholeFile(str(path)) as file, ServerEncoder(address) as encoder:
-        output = PickleOutput(file)
-        for array in embed(lines, encoder, strategy):
-            output.write(array)
-        output.end()
+    target = OutputTarget.resolve(str(path))
+    with Output(target, FORMATS["pkl"]) as output, ServerEncoder(address) as encoder:
+        output.start(Content(encoder.width, encoder.dtype))
+        for i, array in enumerate(embed(lines, encoder, strategy), 1):
+            output.write(EmbeddedSentence(i, (), array))
+        output.finish()
+        output.commit()
 
 
 def seeds(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
