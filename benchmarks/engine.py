@@ -47,6 +47,7 @@ from bert_tokemb.models.loading import Model, load_model
 from bert_tokemb.strategies import AVG
 from bert_tokemb.tokenization.wordpiece import PieceTokenizer
 from bert_tokemb.types import BatchLimits, EncodedBatch, FloatArray, Sentence
+from support.models import minilm_directory
 
 ALONE = "engine alone"
 INT8 = "engine alone, int8"
@@ -89,7 +90,7 @@ def roof(threads: int) -> float:
 
 def model_directory(which: str, folder: Path) -> Path:
     """Return the files of MiniLM, or write those of a model twice as wide and twice as deep."""
-    small = load_model().files[0].parent
+    small = minilm_directory()
     if which == "minilm":
         return small
     config = json.loads((small / "config.json").read_text("utf-8"))
@@ -217,9 +218,11 @@ class Found:
     """Of PyTorch's vectors to ours."""
 
 
-def measure(model: Model, lines: Sequence[str], rounds: int, threads: int, folder: Path) -> Found:
+def measure(
+    directory: Path, lines: Sequence[str], rounds: int, threads: int, folder: Path
+) -> tuple[Model, Found]:
     """Let all sides work on the text in turns."""
-    directory, text = model.files[0].parent, folder / "lines.txt"
+    model, text = load_model(str(directory)), folder / "lines.txt"
     text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     start = partial(Engine, model, device="cpu", threads=threads)
     engine, quantized = start(), start(precision="int8")
@@ -243,7 +246,7 @@ def measure(model: Model, lines: Sequence[str], rounds: int, threads: int, folde
         top = max(before, roof(threads))
     pieces = sum(prepared.length for prepared in in_order)
     work = pieces * depth * 24 * model.config.width**2
-    return Found(pieces, work, top, seconds, cosine, difference)
+    return model, Found(pieces, work, top, seconds, cosine, difference)
 
 
 def ratios(found: Found, asked: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -287,9 +290,8 @@ def main() -> None:
         own = lines[: options.lines or n // (12 if options.quick else 1)]
         rounds = options.rounds or (1 if options.quick else 3)
         with scratch(memory()) as folder:
-            os.environ["BERT_TOKEMB_CACHE"] = str(folder)
-            model = load_model(str(model_directory(which, folder)))
-            found = measure(model, own, rounds, options.threads, folder)
+            directory = model_directory(which, folder)
+            model, found = measure(directory, own, rounds, options.threads, folder)
         layers, width = model.config.layers, model.config.width
         tell(
             f"{name}, {layers - 1} of {layers} layers, {width} wide; {len(own):,} sentences, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,6 @@ import onnxruntime
 
 from ..errors import ModelError, UsageError
 from ..types import BatchLimits, FloatArray
-from .cache import remembered
 from .cpus import available_cpus, exact_bits
 from .graph import INPUTS, NOWHERE, OUTPUT, build_graph
 from .loading import Model
@@ -167,9 +165,7 @@ def _choose(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
 
 def _parameters(model: Model, depth: int, precision: Precision) -> Mapping[str, Parameter]:
     if precision == "int8":
-        bits = exact_bits()
-        make = partial(parameters, model.weights, depth, bits=bits)
-        return remembered(model.files, depth, lambda: dict(make()), bits=bits)
+        return dict(parameters(model.weights, depth, bits=exact_bits()))
     made = parameters(model.weights, depth)
     if precision == "fp16":
         return {name: values.astype(np.float16) for name, values in made}

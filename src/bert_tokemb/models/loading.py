@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError, UsageError
@@ -39,8 +38,6 @@ class Model:
     """What the user called it."""
     origin: str
     """The directory, or package, in which it was found."""
-    files: tuple[Path, ...]
-    """Those that its parameters are made from; the vocabulary's are not among them."""
     config: ModelConfig
     vocabulary: Vocabulary
     weights: Weights
@@ -117,8 +114,7 @@ def _installed() -> Path | None:
 
 
 def _hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -> Model:
-    config_path = directory / "config.json"
-    config = read_config(config_path)
+    config = read_config(directory / "config.json")
     vocabulary = _fitting(read_vocabulary(directory, cased), config, directory)
     files = files_of(directory)
     if not files:
@@ -128,7 +124,7 @@ def _hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -
             "with safe_serialization=True"
         )
     weights = Weights(Safetensors(files), config, str(files[0] if len(files) == 1 else directory))
-    return Model(name, origin, (config_path, *files), config, vocabulary, weights)
+    return Model(name, origin, config, vocabulary, weights)
 
 
 def load_release(
@@ -151,13 +147,11 @@ def load_release(
         ModelError: there is no such model, or it cannot be used.
     """
     name = str(directory)
-    config_path = directory / config_name
-    config = read_config(config_path)
+    config = read_config(directory / config_name)
     vocabulary = read_google_vocabulary(directory / "vocab.txt", cased)
     prefix = checkpoint or _prefix(directory)
     weights = Weights(Checkpoint(prefix), config, str(prefix))
-    files = (config_path, *sorted(prefix.parent.glob(f"{escape(prefix.name)}.*")))
-    return Model(name, name, files, config, _fitting(vocabulary, config, directory), weights)
+    return Model(name, name, config, _fitting(vocabulary, config, directory), weights)
 
 
 def _prefix(directory: Path) -> Path:
