@@ -245,7 +245,7 @@ def measure(
         seconds = take_turns(rounds, ways)
         top = max(before, roof(threads))
     pieces = sum(prepared.length for prepared in in_order)
-    work = pieces * depth * 24 * model.config.width**2
+    work = pieces * depth * 24 * model.config.hidden_size**2
     return model, Found(pieces, work, top, seconds, cosine, difference)
 
 
@@ -292,7 +292,7 @@ def main() -> None:
         with scratch(memory()) as folder:
             directory = model_directory(which, folder)
             model, found = measure(directory, own, rounds, options.threads, folder)
-        layers, width = model.config.layers, model.config.width
+        layers, width = model.config.num_hidden_layers, model.config.hidden_size
         tell(
             f"{name}, {layers - 1} of {layers} layers, {width} wide; {len(own):,} sentences, "
             f"{found.pieces:,} pieces; threads: {options.threads}; median of {rounds}",

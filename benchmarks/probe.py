@@ -133,7 +133,7 @@ def accuracies(
     with LocalEncoder(Engine(model, LAYERS, device="cpu", precision=precision)) as encoder:
         sides = [(encode(sentences, encoder), sentences) for sentences in (train, dev)]
     numbers = [tags_of_words(encoded, sentences, tags) for encoded, sentences in sides]
-    c = model.config.width
+    c = model.config.hidden_size
     for (i, layer), strategy in product(enumerate(LAYERS), STRATEGIES):
         own = slice(i * c, (i + 1) * c)
         probe = Probe(vectors_of_words(sides[0][0], strategy, own), numbers[0], steps)

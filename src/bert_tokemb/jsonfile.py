@@ -1,4 +1,4 @@
-"""Reading the JSON files that come with a model, which may be damaged in any way."""
+"""Reads the JSON files that come with a model."""
 
 from __future__ import annotations
 
@@ -7,42 +7,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError
+from .errors import PARSER_ERRORS, ModelError, translate
 
 __all__ = ["flag", "read_json"]
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a JSON file that must hold an object.
+    """Return the object that a JSON file holds.
 
     Raises:
-        ModelError: it cannot be read, or is something else.
+        ModelError: if the file cannot be read, is not JSON, or holds something else.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    # A file of brackets only makes the parser recurse.
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged: it is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is damaged: it holds no JSON object")
-    return found
+    with translate(
+        ModelError, f"read {path}", damage=PARSER_ERRORS, damaged=f"{path} is damaged: invalid JSON"
+    ):
+        content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is damaged: it does not hold a JSON object")
+    return content
 
 
-def flag(path: Path, found: Mapping[str, Any], name: str, *, nullable: bool = False) -> bool | None:
-    """Return a setting that must be true or false, or None where there is none.
+def flag(
+    path: Path, settings: Mapping[str, Any], name: str, *, nullable: bool = False
+) -> bool | None:
+    """Return a setting that is true or false, or None if it is absent.
 
     Args:
-        path: Where it was found, for the message.
-        found: All settings there.
-        name: Which one.
-        nullable: Whether ``null`` is as good as none.
+        path: The file of the settings, for the error message.
+        settings: All settings of the file.
+        name: The name of the setting.
+        nullable: Whether ``null`` means the same as absent.
 
     Raises:
-        ModelError: it is something else.
+        ModelError: if the setting is neither true nor false.
     """
-    value = found.get(name)
-    if isinstance(value, bool) or name not in found or (value is None and nullable):
+    value = settings.get(name)
+    if isinstance(value, bool) or name not in settings or (value is None and nullable):
         return value
     raise ModelError(f"{path} is damaged: {name} is {value!r:.40}, neither true nor false")

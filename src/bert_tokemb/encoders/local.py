@@ -69,7 +69,7 @@ def open_local(
         ModelError: if the model cannot be found, read or run.
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
-    if len({layer % loaded.config.layers for layer in layers}) < len(layers):
+    if len({layer % loaded.config.num_hidden_layers for layer in layers}) < len(layers):
         raise UsageError(f"give each layer once, not {list(layers)}")
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
     return LocalEncoder(engine, max_seq_len=max_seq_len, long_sentences=long_sentences)
@@ -113,7 +113,7 @@ class LocalEncoder:
         max_seq_len: int | None = None,
         long_sentences: LongSentences = "window",
     ) -> None:
-        model_limit = engine.model.config.positions
+        model_limit = engine.model.config.max_position_embeddings
         self._max_seq_len = model_limit if max_seq_len is None else max_seq_len
         if not _SPECIAL < self._max_seq_len <= model_limit:
             raise UsageError(
@@ -147,7 +147,7 @@ class LocalEncoder:
         vocabulary = engine.model.vocabulary
         return {
             "encoder": "local",
-            "layers": [layer - engine.model.config.layers for layer in engine.layers],
+            "layers": [layer - engine.model.config.num_hidden_layers for layer in engine.layers],
             "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,
@@ -222,7 +222,7 @@ class LocalEncoder:
 
     def __str__(self) -> str:
         engine = self._engine
-        layers = ", ".join(str(layer - engine.model.config.layers) for layer in engine.layers)
+        layers = ", ".join(str(layer - engine.model.config.num_hidden_layers) for layer in engine.layers)
         threads = format_count(engine.threads, "thread")
         where = engine.device if engine.device == "cuda" else threads
         return (
@@ -312,7 +312,7 @@ class LocalEncoder:
         return [self._tokenizer.unknown in word for word in words]
 
     def _too_long(self, sentence: Sentence, length: int) -> LongSentenceError:
-        model_limit = self._engine.model.config.positions
+        model_limit = self._engine.model.config.max_position_embeddings
         return LongSentenceError(
             sentence.line,
             len(sentence.words),

@@ -1,1 +1,1 @@
-"""From a model's name to its files, weights and graph, and the engine that runs it."""
+"""From the name of a model to its files, weights and graph, and the engine that runs it."""

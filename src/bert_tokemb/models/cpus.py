@@ -1,4 +1,4 @@
-"""How many processors this process may use, and what they can."""
+"""The number of CPUs that this process may use, and what they can do."""
 
 from __future__ import annotations
 
@@ -10,64 +10,67 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_cpus", "exact_bits"]
+__all__ = ["available_cpus", "exact_kernel_bits"]
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """Count the processors that affinity and cgroup allow, at least 1.
+    """Return the number of CPUs that affinity and cgroup quotas allow, at least 1.
 
-    A container often sees every processor of its host and may use the time of a few: a quota
-    (``cpu.max`` of cgroup v2, ``cpu.cfs_quota_us`` of v1) says so. One and a half count as two.
+    A container often sees all CPUs of its host, but may use the time of a few. A quota of one and
+    a half CPUs counts as 2.
 
     Args:
-        root: Where ``proc`` and ``sys`` lie.
+        root: The directory that holds ``proc`` and ``sys``.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min([cpus, *(math.ceil(quota) for quota in _quotas(root))]))
+    return max(1, min([cpus, *map(math.ceil, _cgroup_quotas(root))]))
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    """Yield the processors of every limit that lies on us, those of our ancestors too."""
+def _cgroup_quotas(root: Path) -> Iterator[float]:
+    """Yield the CPUs that this process's control groups and their ancestors allow."""
     with suppress(OSError, UnicodeDecodeError):
-        told = (root / "proc/self/cgroup").read_text("utf-8")
-        for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", told, re.MULTILINE):
-            if controllers == "":
-                yield from _limits(root / "sys/fs/cgroup", path)
+        groups = (root / "proc/self/cgroup").read_text("utf-8")
+        for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", groups, re.MULTILINE):
+            if controllers == "":  # cgroup v2
+                yield from _quotas_on_path(root / "sys/fs/cgroup", path)
             elif "cpu" in controllers.split(","):
-                yield from _limits(root / "sys/fs/cgroup/cpu", path)
+                yield from _quotas_on_path(root / "sys/fs/cgroup/cpu", path)
 
 
-def _limits(mount: Path, path: str) -> Iterator[float]:
-    # In a container the mount may show its own group as the root, while the path is the host's.
-    groups = [mount / path.strip("/"), *(mount / path.strip("/")).parents]
-    for group in groups[: groups.index(mount) + 1]:
-        yield from _quota(group / "cpu.max")
-        yield from _quota(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
+def _quotas_on_path(mount: Path, path: str) -> Iterator[float]:
+    # In a container the mount may start at its own group, although the path is that of the host.
+    group = mount / path.strip("/")
+    for directory in (group, *group.parents):
+        yield from _quota(directory / "cpu.max")
+        yield from _quota(directory / "cpu.cfs_quota_us", directory / "cpu.cfs_period_us")
+        if directory == mount:
+            break
 
 
 def _quota(*files: Path) -> Iterator[float]:
-    """Yield microseconds of a processor in each period, by the length of the period."""
-    # A file that is not there, or that says "max" or -1, sets no limit.
+    """Yield microseconds of CPU time in each period, divided by the length of the period."""
+    # A file that is absent or says "max" or -1 sets no limit.
     with suppress(OSError, ValueError, ArithmeticError):
         quota, period = map(int, " ".join(file.read_text("ascii") for file in files).split())
         if quota > 0:
             yield quota / period
 
 
-def exact_bits(root: Path = Path("/")) -> int:
-    """Return how many bits weights may have where vectors of 8 bits are multiplied with them.
+def exact_kernel_bits(root: Path = Path("/"), machine: str | None = None) -> int:
+    """Return the number of bits of quantized kernels for which int8 products are exact.
 
-    An x86 without VNNI adds two such products in 16 bits, which overflow unless one factor has
-    7 bits (ONNX Runtime's documentation of quantization calls that ``reduce_range``).
+    An x86 CPU without VNNI adds two products of 8 bits in 16 bits, which overflow unless kernels
+    have 7 bits. (ONNX Runtime's documentation of quantization calls this ``reduce_range``.)
 
     Args:
-        root: Where ``proc`` lies.
+        root: The directory that holds ``proc``.
+        machine: The kind of CPU; by default ``platform.machine()``.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+    if (machine or platform.machine()).lower() not in ("x86_64", "amd64", "i686"):
         return 8
     with suppress(OSError, UnicodeDecodeError):
-        told = (root / "proc/cpuinfo").read_text("utf-8")
-        if re.search(r"^flags\b.*\b(avx512_|avx_)vnni\b", told, re.MULTILINE):
+        cpuinfo = (root / "proc/cpuinfo").read_text("utf-8")
+        if re.search(r"^flags\b.*\b(avx512_|avx_)vnni\b", cpuinfo, re.MULTILINE):
             return 8
     return 7

@@ -1,8 +1,8 @@
-"""A model at work: pieces in, vectors of hidden layers out."""
+"""Runs a model with ONNX Runtime: pieces in, vectors of hidden layers out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from ..errors import ModelError, UsageError
+from ..errors import MemoryShortageError, ModelError, UsageError
 from ..types import BatchLimits, FloatArray
-from .cpus import available_cpus, exact_bits
-from .graph import INPUTS, NOWHERE, OUTPUT, build_graph
+from .cpus import available_cpus, exact_kernel_bits
+from .graph import INPUTS, OUTPUT, PARAMETER_FILE, GraphBuilder
 from .loading import Model
-from .parameters import Parameter, checksum, parameters
+from .parameters import checksum, finish
 
 __all__ = ["Device", "Engine", "Precision"]
 
@@ -25,34 +25,36 @@ Precision = Literal["fp32", "fp16", "int8"]
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
-# Measured on two cores with 2 MiB of cache each. Batches of one length need no padding, and no
-# sentence's vectors depend on the others; so cut, they are mostly smaller.
-_ON_CPU = BatchLimits(pieces=512, sentences=512, uniform=True)
-# A GPU is the quicker the more it gets at once.
-_ON_GPU = BatchLimits(pieces=16384, sentences=2048)
+# Measured on two cores with 2 MiB of cache each. Batches of a single length need no padding, and
+# the vectors of a sentence do not depend on the rest of its batch.
+_CPU_LIMITS = BatchLimits(pieces=512, sentences=512, uniform=True)
+# The larger the batch, the faster a GPU.
+_GPU_LIMITS = BatchLimits(pieces=16384, sentences=2048)
 
 
 class Engine:
-    """Computes hidden layers of a BERT; may be called by several threads at a time.
+    """Computes hidden layers of a model; threads may call it at the same time.
 
-    On the CPU each call computes in the thread that calls: to use several processors, call from
-    several threads. A batch for each keeps all of them busy; one batch shared by all would have
-    them wait for one another at every operator.
+    On the CPU each call computes in the thread that calls: to use several CPUs, call from several
+    threads, each with its own batch. If all CPUs shared one batch, they would wait for one another
+    at every operator.
 
     Args:
-        model: What to compute.
-        layers: Which hidden layers, side by side in this order: 0 for the first above the
-            embeddings, -1 for the last, as ``bert-serving-start -pooling_layer`` counts them.
-        device: ``auto`` is a GPU where onnxruntime-gpu finds one, and else the CPU.
-        precision: ``int8`` quantizes the weights, and the vectors before each product, for the
-            CPU; ``fp16`` is for GPUs.
-        threads: How many threads will call; by default one for each available processor.
-        positions: Whether a piece's vector depends on its place in the sentence, as in every
-            BERT it does.
+        model: The model.
+        layers: The hidden layers to compute, side by side in this order: 0 is the first above the
+            embeddings, -1 the last, as ``bert-serving-start -pooling_layer`` counts them.
+        device: ``auto`` is a GPU if onnxruntime-gpu finds one, and otherwise the CPU.
+        precision: ``int8`` quantizes kernels, and vectors before each product, on the CPU;
+            ``fp16`` is for GPUs.
+        threads: The number of threads that will call; by default one for each available CPU.
+        position_embeddings: Whether the vector of a piece depends on its position. Without them
+            a model computes something else than it was trained for.
+        kernel_bits: The number of bits of kernels in ``int8``; by default as many as this CPU
+            multiplies exactly.
 
     Raises:
-        UsageError: the model has no such layer, or the device no such precision.
-        ModelError: weights are missing or damaged, or there is not enough memory.
+        UsageError: if the model has no such layer, or the device no such precision.
+        ModelError: if weights are missing or damaged, or there is not enough memory.
     """
 
     def __init__(
@@ -63,30 +65,40 @@ class Engine:
         device: Device = "auto",
         precision: Precision = "fp32",
         threads: int | None = None,
-        positions: bool = True,
+        position_embeddings: bool = True,
+        kernel_bits: int | None = None,
     ) -> None:
         self.model = model
-        self.layers = _resolve(layers, model)
-        self.device = _choose(device, precision)
+        self.layers = _absolute(layers, model)
+        self.device = _choose_device(device, precision)
         self.precision = precision
         self.threads = threads or available_cpus()
-        self.width = len(self.layers) * model.config.width
+        self.width = len(self.layers) * model.config.hidden_size
         self.dtype: np.dtype[Any] = np.dtype(np.float16 if precision == "fp16" else np.float32)
-        values = dict(_parameters(model, max(self.layers) + 1, precision))
-        if not positions:
-            values["position_embeddings"] = np.zeros_like(values["position_embeddings"])
-        self.checksum = checksum(values)
-        """Of the weights, as far as they are computed with."""
-        # Held, since the session reads them where they lie.
-        self._held = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in values.items()
+        made = model.architecture.parameters(
+            model.weights,
+            model.config,
+            max(self.layers) + 1,
+            position_embeddings=position_embeddings,
+        )
+        bits = (kernel_bits or exact_kernel_bits()) if precision == "int8" else None
+        parameters = dict(finish(made, model.weights.origin, dtype=self.dtype, kernel_bits=bits))
+        self.checksum = checksum(parameters)
+        """A checksum of the weights that are used."""
+        # The session does not copy the parameters, so they must stay alive.
+        self._parameters = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(value)
+            for name, value in parameters.items()
         }
-        self._session = self._start(build_graph(model.config, self.layers, values))
+        graph = GraphBuilder(parameters)
+        self._session = self._start(
+            model.architecture.build_graph(graph, model.config, self.layers)
+        )
 
     @property
     def batch_limits(self) -> BatchLimits:
-        """The batches that suit the device, as was measured."""
-        return _ON_CPU if self.device == "cpu" else _ON_GPU
+        """The batches that are fast on the device, as measured."""
+        return _CPU_LIMITS if self.device == "cpu" else _GPU_LIMITS
 
     def run(
         self,
@@ -94,50 +106,50 @@ class Engine:
         token_type_ids: npt.NDArray[np.int32],
         attention_mask: npt.NDArray[np.int32],
     ) -> FloatArray:
-        """Return ``(b, t, c)`` vectors for ``b`` rows of ``t`` pieces.
+        """Return ``(b, t, c)`` vectors for ``b`` sentences of ``t`` pieces.
 
         Args:
-            input_ids: ``(b, t)``, with those of ``[CLS]`` and ``[SEP]``.
-            token_type_ids: ``(b, t)``, 0 for a first sentence.
-            attention_mask: ``(b, t)``, 1 where a piece may be attended to, and else 0.
+            input_ids: ``(b, t)`` ids of pieces, special tokens included.
+            token_type_ids: ``(b, t)``, 0 for the first sentence of a pair.
+            attention_mask: ``(b, t)``, 1 where a piece may be attended to, otherwise 0.
 
         Raises:
-            ModelError: there is not enough memory.
+            MemoryShortageError: if there is not enough memory.
         """
         feeds = dict(zip(INPUTS, (input_ids, token_type_ids, attention_mask), strict=True))
-        with _telling_shortage():
+        with _memory_shortage():
             vectors: FloatArray = self._session.run([OUTPUT], feeds)[0]
         return vectors
 
     def _start(self, graph: bytes) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # The graph is as it should be: what would be fused is slower so.
+        # The optimizations would replace operators with slower ones.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Else a plan of the memory is kept for every shape of a batch.
+        # Otherwise a memory plan is kept for every shape of a batch.
         options.enable_mem_pattern = False
         options.log_severity_level = 4  # errors are raised
-        # Where the graph says that its parameters lie, a file must be, which is never read.
+        # ONNX Runtime checks that the file of the parameters exists, but does not read it.
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(NOWHERE.parent)
+            "session.model_external_initializers_file_folder_path", str(PARAMETER_FILE.parent)
         )
-        for name, value in self._held.items():
+        for name, value in self._parameters.items():
             options.add_initializer(name, value)
         providers = [_CUDA, _CPU] if self.device == "cuda" else [_CPU]
-        with _telling_shortage():
+        with _memory_shortage():
             session = onnxruntime.InferenceSession(graph, options, providers=providers)
-        # It takes what works, and only logs what does not.
+        # ONNX Runtime only logs that a provider does not work, and uses the next one.
         if session.get_providers()[0] != providers[0]:
             raise ModelError(
                 "onnxruntime-gpu cannot use the GPU: install the CUDA and cuDNN libraries that it "
-                "needs, or give --device cpu"
+                "needs, or choose device 'cpu'"
             )
         return session
 
 
-def _resolve(layers: Sequence[int], model: Model) -> tuple[int, ...]:
-    """Count the layers from the first."""
-    n = model.config.layers
+def _absolute(layers: Sequence[int], model: Model) -> tuple[int, ...]:
+    """Return the numbers of layers, counted from the first."""
+    n = model.config.num_hidden_layers
     for layer in layers:
         if not -n <= layer < n:
             raise UsageError(
@@ -149,39 +161,28 @@ def _resolve(layers: Sequence[int], model: Model) -> tuple[int, ...]:
     return tuple(layer % n for layer in layers)
 
 
-def _choose(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
-    there = _CUDA in onnxruntime.get_available_providers()
-    if device == "cuda" and not there:
-        raise UsageError("--device cuda needs onnxruntime-gpu: install it in place of onnxruntime")
-    # Only the CPU multiplies whole numbers of a dynamic range.
+def _choose_device(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        raise UsageError("device 'cuda' needs onnxruntime-gpu: install it in place of onnxruntime")
+    # The CUDA provider has no products of dynamically quantized integers.
     if device == "cuda" and precision == "int8":
-        raise UsageError("--precision int8 is for the CPU: on a GPU, fp16 is the quick one")
-    if there and device != "cpu" and precision != "int8":
+        raise UsageError("precision 'int8' is for the CPU; on a GPU, 'fp16' is the fast one")
+    if has_cuda and device != "cpu" and precision != "int8":
         return "cuda"
     if precision == "fp16":
-        raise UsageError("--precision fp16 is for GPUs: on the CPU, int8 is the quick one")
+        raise UsageError("precision 'fp16' is for GPUs; on the CPU, 'int8' is the fast one")
     return "cpu"
 
 
-def _parameters(model: Model, depth: int, precision: Precision) -> Mapping[str, Parameter]:
-    if precision == "int8":
-        return dict(parameters(model.weights, depth, bits=exact_bits()))
-    made = parameters(model.weights, depth)
-    if precision == "fp16":
-        return {name: values.astype(np.float16) for name, values in made}
-    return dict(made)
-
-
 @contextmanager
-def _telling_shortage() -> Iterator[None]:
-    """Make a sentence of the one error that is the machine's fault and none of ours."""
+def _memory_shortage() -> Iterator[None]:
+    """Raise ONNX Runtime's failures to allocate memory as MemoryShortageError."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     try:
         yield
     except (state.Fail, state.RuntimeException, MemoryError) as error:
+        # Other failures of the runtime are bugs in a graph.
         if "allocate memory" not in str(error) and not isinstance(error, MemoryError):
             raise
-        raise ModelError(
-            "there is not enough memory for the model: give fewer --threads, a smaller model, or "
-            "--precision int8"
-        ) from error
+        raise MemoryShortageError("there is not enough memory for the model") from error

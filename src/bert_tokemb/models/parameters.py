@@ -1,66 +1,64 @@
-"""A model's weights as the engine's graph wants them.
+"""Parameters: what a graph computes with, made from the weights of a model.
 
-Most biases need not be added at all, since attention and layer normalisation let them through:
-
-* a key's bias adds the same to all scores of a query, which softmax does not see;
-* a value's bias passes attention unchanged, whose probabilities add up to 1, and so is one more
-  bias of the dense layer behind it;
-* the bias of a dense layer whose result is added to the residual stream may as well be added to
-  the residual stream before. It goes into the ``beta`` of the layer normalisation there, and
-  whoever reads that stream takes it off again: a dense layer in its own bias.
-
-What is left: the biases of queries, of values (to take off what was added to the stream), and of
-the intermediate layer. Sums of kernels and biases are made in float64.
+An architecture makes its parameters in float32 or float64. Two endings of their names have a
+meaning here: a ``.kernel`` is the ``(in, out)`` matrix of a dense layer, which is quantized for
+int8, and a ``.beta``, ``.bias`` or ``.folded_bias`` may be a sum of several weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
 from ..types import FloatArray
-from .weights import Weights
 
-__all__ = ["Parameter", "checksum", "parameters", "quantize"]
+__all__ = ["Parameter", "checksum", "finish", "quantize"]
 
 Parameter = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.int8]
-_Vector = npt.NDArray[np.float64]
 
-# What sums go into: their last bits may be others on another machine.
-_SUMS = (".beta", ".bias", ".passing")
+_SUMS = (".beta", ".bias", ".folded_bias")
 
 
-def parameters(
-    weights: Weights, depth: int, *, bits: int | None = None
+def finish(
+    parameters: Iterable[tuple[str, FloatArray]],
+    origin: str,
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    kernel_bits: int | None = None,
 ) -> Iterator[tuple[str, Parameter]]:
-    """Yield what the graph of the first ``depth`` layers needs, one after another.
+    """Yield contiguous parameters of the data type that a graph computes in.
 
-    Kernels are ``(in, out)`` and contiguous. With ``bits`` they are quantized to so many, and
-    followed by their ``scale``.
+    Args:
+        parameters: Names and values, as an architecture makes them.
+        origin: The name of the weights in error messages.
+        dtype: float32 or float16.
+        kernel_bits: Quantize kernels to integers of so many bits, stored as int8, and yield the
+            ``.scale`` of each after it.
 
     Raises:
-        ModelError: see :class:`bert_tokemb.models.weights.Weights`.
+        ModelError: if a value is too large for the data type.
     """
-    for name, values in _in_float32(weights, depth):
-        if bits and name.endswith(".kernel"):
-            kernel, scale = quantize(values, bits)
+    for name, values in parameters:
+        if kernel_bits and name.endswith(".kernel"):
+            kernel, scale = quantize(values, kernel_bits)
             yield name, kernel
             yield name.replace(".kernel", ".scale"), scale
         else:
-            yield name, _in_range(values, weights.origin)
+            yield name, _as_type(values, np.dtype(dtype), origin)
 
 
 def quantize(
     kernel: FloatArray, bits: int = 8
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return ``(in, out)`` whole numbers, and the ``(out,)`` scales that give the kernel back.
+    """Return ``(in, out)`` integers, and the ``(out,)`` scales that give back the kernel.
 
-    Each output has its own scale, by its largest weight; zero stays zero.
+    Each output has its own scale, determined by its largest weight; zero stays zero.
 
     >>> quantized, scale = quantize(np.array([[1.0, 0.0], [-2.0, 0.0]]))
     >>> quantized.tolist(), scale.tolist()
@@ -68,88 +66,31 @@ def quantize(
     """
     largest = np.maximum(kernel.max(axis=0), -kernel.min(axis=0))
     scale = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
-    return np.rint(kernel / scale).astype(np.int8, order="C"), scale
+    scaled = kernel / scale
+    np.rint(scaled, out=scaled)
+    # int8 first, since transposing it is four times as fast.
+    return np.ascontiguousarray(scaled.astype(np.int8)), scale
 
 
-def checksum(made: Mapping[str, Parameter]) -> str:
-    """Return by what parameters are known again, on any machine: all but a few vectors of sums.
+def checksum(parameters: Mapping[str, Parameter]) -> str:
+    """Return a checksum that identifies parameters on any machine.
 
-    It tells apart what differs by accident, and takes a fraction of the time of a cryptographic
-    hash.
+    It detects accidental differences, and takes a fraction of the time of a cryptographic hash.
+    Sums are left out, since their last bits depend on the machine.
     """
-    told = [
+    lines = [
         f"{name} {zlib.crc32(values.data):08x}"
-        for name, values in sorted(made.items())
+        for name, values in sorted(parameters.items())
         if not name.endswith(_SUMS)
     ]
-    return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 
-def _in_range(values: FloatArray, origin: str) -> npt.NDArray[np.float32]:
-    if values.dtype == np.float32:  # as it was read, and so seen to be finite
-        return np.ascontiguousarray(values)
+def _as_type(values: FloatArray, dtype: np.dtype[Any], origin: str) -> Parameter:
     with np.errstate(over="ignore"):
-        made = np.ascontiguousarray(values, np.float32)
-    if not (np.isfinite(made.min()) and np.isfinite(made.max())):
-        raise ModelError(f"{origin} is damaged: its weights are too large for float32")
-    return made
-
-
-def _in_float32(weights: Weights, depth: int) -> Iterator[tuple[str, FloatArray]]:
-    config = weights.config
-    c, inner = config.width, config.inner
-    yield from _embeddings(weights)
-    passing = _passing_bias(weights, 0)
-    yield from _normalization(weights, "embeddings", "embeddings", passing)
-    for i in range(depth):
-        layer, own = f"encoder/layer_{i}/", f"layer_{i}."
-        for which in ("query", "key", "value"):
-            kernel = weights.read(f"{layer}attention/self/{which}/kernel", c, c)
-            yield f"{own}{which}.kernel", kernel
-            bias = weights.read(f"{layer}attention/self/{which}/bias", c)
-            if which == "query":
-                yield f"{own}query.bias", bias - passing @ kernel
-            elif which == "value":
-                # Its own bias went into the stream, with that of the dense layer behind it.
-                yield f"{own}value.bias", -(passing @ kernel)
-        yield f"{own}attention.kernel", weights.read(f"{layer}attention/output/dense/kernel", c, c)
-        passing = weights.read(f"{layer}output/dense/bias", c).astype(np.float64)
-        yield from _normalization(weights, f"{layer}attention/output", f"{own}attention", passing)
-        kernel = weights.read(f"{layer}intermediate/dense/kernel", c, inner)
-        bias = weights.read(f"{layer}intermediate/dense/bias", inner)
-        yield f"{own}intermediate.kernel", kernel
-        yield f"{own}intermediate.bias", bias - passing @ kernel
-        yield f"{own}output.kernel", weights.read(f"{layer}output/dense/kernel", inner, c)
-        last = i + 1 == depth
-        passing = np.zeros(c) if last else _passing_bias(weights, i + 1)
-        yield from _normalization(weights, f"{layer}output", f"{own}output", passing)
-        # For those who want the layer itself, not the stream.
-        yield f"{own}output.passing", passing
-
-
-def _embeddings(weights: Weights) -> Iterator[tuple[str, FloatArray]]:
-    config = weights.config
-    for which, n in (
-        ("word", config.vocabulary),
-        ("position", config.positions),
-        ("token_type", config.token_types),
-    ):
-        values = weights.read(f"embeddings/{which}_embeddings", n, config.width)
-        yield f"{which}_embeddings", values
-
-
-def _normalization(
-    weights: Weights, place: str, name: str, passing: _Vector
-) -> Iterator[tuple[str, FloatArray]]:
-    c = weights.config.width
-    yield f"{name}.gamma", weights.read(f"{place}/LayerNorm/gamma", c)
-    yield f"{name}.beta", weights.read(f"{place}/LayerNorm/beta", c) + passing
-
-
-def _passing_bias(weights: Weights, i: int) -> _Vector:
-    """Return what layer ``i``'s attention adds to the stream whatever it attends to."""
-    c = weights.config.width
-    place = f"encoder/layer_{i}/attention/"
-    bias = weights.read(f"{place}self/value/bias", c).astype(np.float64)
-    kernel = weights.read(f"{place}output/dense/kernel", c, c)
-    return bias @ kernel + weights.read(f"{place}output/dense/bias", c)
+        in_float32 = np.ascontiguousarray(values, np.float32)
+        converted: Parameter = in_float32.astype(dtype, copy=False)
+    # Values that are float32 already were checked when they were read.
+    if values.dtype != dtype and not np.isfinite([converted.min(), converted.max()]).all():
+        raise ModelError(f"the weights in {origin} are too large for {dtype}")
+    return converted

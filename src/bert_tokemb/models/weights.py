@@ -1,23 +1,22 @@
-"""The weights of a model by one set of names, whoever wrote them.
+"""The weights of a model, checked as they are read, whatever the names in the file.
 
-The names and the layout are those of Google's checkpoints, less ``bert/``: kernels are
-``(in, out)``, so that vectors are multiplied from the left. Hugging Face's are renamed, with or
-without the prefix ``bert.``, and their kernels turned.
+Architectures ask for tensors by the names that Hugging Face gives them, without a prefix such as
+``bert.``. A :class:`Naming` says which names a file may use instead.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from ..errors import ModelError
 from ..types import FloatArray
-from .config import ModelConfig
 
-__all__ = ["TensorFile", "Weights"]
+__all__ = ["Naming", "TensorFile", "Weights"]
 
 
 class TensorFile(Protocol):
@@ -25,93 +24,87 @@ class TensorFile(Protocol):
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of every tensor, known without reading any."""
+        """The shape of every tensor, known without reading any."""
 
     def read(self, name: str) -> FloatArray:
-        """Return one as float32, in memory of its own, or raise ModelError."""
+        """Return a tensor as a new float32 array.
+
+        Raises:
+            ModelError: if the tensor cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a kind of file names and lays out the tensors of an architecture."""
+
+    spellings: Callable[[str], Sequence[str]]
+    """Maps Hugging Face's name of a tensor to its possible names in the file, the usual one first.
+    """
+    kernels_are_transposed: bool
+    """Whether kernels are stored as ``(out, in)``, as PyTorch does, or as ``(in, out)``."""
 
 
 class Weights:
-    """Weights that have the shapes that the configuration says, and no NaN.
+    """Weights with the shapes that the configuration implies, and without NaN.
 
     Args:
-        file: Where they lie.
-        config: What they must fit.
-        origin: What to call the place in messages.
-
-    Raises:
-        ModelError: the file holds more layers than the configuration says. While reading: a
-            tensor is missing, has another shape, or holds NaN or infinity.
+        file: The tensors as stored.
+        origin: The name of the file in error messages.
+        naming: The names that the file uses.
     """
 
-    def __init__(self, file: TensorFile, config: ModelConfig, origin: str) -> None:
-        self._file = file
+    def __init__(self, file: TensorFile, origin: str, naming: Naming) -> None:
         self.origin = origin
-        self.config = config
-        self._places: dict[str, tuple[str, bool]] = {}
-        for stored in file.shapes:
-            name, turned = _common_name(stored)
-            # With two that would be one, say `bert.x` beside `x`, the first of them counts.
-            self._places.setdefault(name, (stored, turned))
-        self._of_google = any("/" in stored for stored in file.shapes)
-        numbers = [re.match(r"encoder/layer_(\d{1,9})/", name) for name in self._places]
-        found = 1 + max((int(number[1]) for number in numbers if number), default=-1)
-        if found != config.layers:
+        self._file = file
+        self._naming = naming
+
+    def check_layers(self, layer: re.Pattern[str], expected: int) -> None:
+        """Check the number of layers in the file.
+
+        Args:
+            layer: Matches the beginning of the names of a layer's tensors; its group is the
+                number of the layer.
+            expected: The number of layers in the configuration.
+
+        Raises:
+            ModelError: if the numbers differ.
+        """
+        matches = map(layer.match, self._file.shapes)
+        found = 1 + max((int(match[1]) for match in matches if match), default=-1)
+        if found != expected:
             raise ModelError(
-                f"{origin} holds {found} layers, but its configuration says {config.layers}"
+                f"{self.origin} holds {found} layers, but its configuration says {expected}"
             )
 
     def read(self, name: str, *shape: int) -> FloatArray:
-        """Return a tensor as float32; kernels as ``(in, out)``, perhaps not contiguous."""
-        if name not in self._places:
-            wanted = name if self._of_google else _hugging_face_name(name)
-            raise ModelError(f"{self.origin} has no {wanted}, which every BERT has")
-        stored, turned = self._places[name]
-        there = self._file.shapes[stored]
-        if there != (shape[::-1] if turned else shape):
+        """Return a tensor as float32.
+
+        Raises:
+            ModelError: if it is missing, has another shape, or holds NaN or infinity.
+        """
+        spellings = self._naming.spellings(name)
+        stored = next((name for name in spellings if name in self._file.shapes), None)
+        if stored is None:
+            raise ModelError(f"{self.origin} has no tensor {spellings[0]}")
+        if (found := self._file.shapes[stored]) != shape:
             raise ModelError(
-                f"{self.origin} holds {stored} of shape {there}, which does not fit its "
-                f"configuration: {shape[::-1] if turned else shape}"
+                f"{self.origin} holds {stored} of shape {found}, but its configuration implies "
+                f"{shape}"
             )
         values = self._file.read(stored)
         # Both are NaN if any value is; unlike isfinite, they need no memory.
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):
             raise ModelError(f"{self.origin} is damaged: {stored} holds NaN or infinity")
-        return values.T if turned else values
+        return values
 
+    def read_kernel(self, name: str, inputs: int, outputs: int) -> FloatArray:
+        """Return the matrix of a dense layer as ``(inputs, outputs)``, possibly not contiguous.
 
-def _common_name(stored: str) -> tuple[str, bool]:
-    """Return the common name, and whether the tensor is to be turned.
-
-    >>> _common_name("bert/encoder/layer_3/output/dense/kernel")
-    ('encoder/layer_3/output/dense/kernel', False)
-    >>> _common_name("bert.encoder.layer.3.output.dense.weight")
-    ('encoder/layer_3/output/dense/kernel', True)
-    >>> _common_name("embeddings.word_embeddings.weight")
-    ('embeddings/word_embeddings', False)
-    >>> _common_name("encoder.layer.3.output.LayerNorm.weight")
-    ('encoder/layer_3/output/LayerNorm/gamma', False)
-    """
-    if "/" in stored:
-        return stored.removeprefix("bert/"), False
-    name = re.sub(r"^bert\.", "", stored)
-    name = re.sub(r"\blayer\.(\d+)", r"layer_\1", name).replace(".", "/")
-    if name.startswith("embeddings/") and name.endswith("_embeddings/weight"):
-        return name.removesuffix("/weight"), False
-    if "LayerNorm/" in name:
-        return name.replace("/weight", "/gamma").replace("/bias", "/beta"), False
-    if name.endswith("/weight"):
-        return name.removesuffix("weight") + "kernel", True
-    return name, False
-
-
-def _hugging_face_name(name: str) -> str:
-    """Return what Hugging Face calls a tensor.
-
-    >>> _hugging_face_name("encoder/layer_3/output/dense/kernel")
-    'encoder.layer.3.output.dense.weight'
-    >>> _hugging_face_name("embeddings/word_embeddings")
-    'embeddings.word_embeddings.weight'
-    """
-    name = re.sub(r"/(kernel|gamma)$|(?<=_embeddings)$", "/weight", name).replace("beta", "bias")
-    return name.replace("layer_", "layer/").replace("/", ".")
+        Raises:
+            ModelError: as :meth:`read` does.
+        """
+        if not self._naming.kernels_are_transposed:
+            return self.read(name, inputs, outputs)
+        kernel: FloatArray = self.read(name, outputs, inputs).T
+        return kernel
