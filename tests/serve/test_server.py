@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import zmq
+from bert_tokemb.serve.job import NO_MEMORY, Job
+from bert_tokemb.serve.logs import JsonFormatter, logging_to
 
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.serve import server as server_module
-from bert_tokemb.serve.job import NO_MEMORY, Job
-from bert_tokemb.serve.logs import JsonFormatter, logging_to
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.server import Server
 from bert_tokemb.serve.settings import Settings

@@ -222,7 +222,9 @@ class LocalEncoder:
 
     def __str__(self) -> str:
         engine = self._engine
-        layers = ", ".join(str(layer - engine.model.config.num_hidden_layers) for layer in engine.layers)
+        layers = ", ".join(
+            str(layer - engine.model.config.num_hidden_layers) for layer in engine.layers
+        )
         threads = format_count(engine.threads, "thread")
         where = engine.device if engine.device == "cuda" else threads
         return (

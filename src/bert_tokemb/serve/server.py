@@ -73,21 +73,22 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = engine.model.config
-        if settings.max_seq_len is not None and settings.max_seq_len > config.max_position_embeddings:
+        model_limit = config.max_position_embeddings
+        if settings.max_seq_len is not None and settings.max_seq_len > model_limit:
             raise UsageError(
-                f"max_seq_len is {settings.max_seq_len}, more than the {config.max_position_embeddings} pieces "
-                f"that {engine.model.name} accepts"
+                f"max_seq_len is {settings.max_seq_len}, more than the {model_limit} pieces that "
+                f"{engine.model.name} accepts"
             )
         self._sockets = sockets
         self._settings = settings
         self._allow_shutdown = allow_shutdown
         self._limits = limits
         self._clock = clock
-        self._shape = ModelShape(engine.width, engine.dtype, config.max_position_embeddings)
+        self._shape = ModelShape(engine.width, engine.dtype, model_limit)
         self._replies = ReplyQueue(sockets, limits)
         self._schedule = Schedule(engine.batch_limits, limits)
         tokenizer = PieceTokenizer(engine.model.vocabulary)
-        maker = FeatureMaker(tokenizer, settings, config.max_position_embeddings, config.type_vocab_size)
+        maker = FeatureMaker(tokenizer, settings, model_limit, config.type_vocab_size)
         self._workers = WorkerPool(engine, maker, self._schedule, self._hand_over)
         self._finished: deque[tuple[PendingRequest, bytes, FloatArray | bytes]] = deque()
         self._statistics = Statistics(clock())
