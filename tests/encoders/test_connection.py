@@ -182,13 +182,15 @@ def test_port_of_another_program() -> None:
     )
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_swapped_ports(attempt: int) -> None:
+def test_swapped_ports() -> None:
     """A port that publishes closes the connections of those who send, who could block forever."""
     with StandIn() as server:
         address = Address("127.0.0.1", server.address.port_out, server.address.port)
         with pytest.raises(ServerUnreachableError) as caught:
             open_connection(address, timeout=0.3)
+        connection = Connection(address, config_interval=0.05)
+        assert connection.config(1.0) is None
+        connection.close()
     assert caught.value.problem == "no answer"
 
 

@@ -125,6 +125,21 @@ def test_sentence_that_was_surely_cut_is_not_asked_about() -> None:
     assert len(server.requests) == 2
 
 
+def test_short_sentence_is_not_suspected_to_be_cut() -> None:
+    """A longer sentence came back whole, so the server is not asked with a word appended."""
+    with StandIn(pieces=_odd_pieces) as server, ServerEncoder(server.address) as encoder:
+        for batch in (["a " * 40], ["hello wörld"]):
+            list(embed(batch, encoder))
+    assert server.requests[1:] == [[" ".join("a" * 40)], ["hello wörld"], ["wörld"]]
+
+
+def test_limit_that_is_larger_than_the_first_guess_is_found() -> None:
+    with StandIn(limit=3000) as server, ServerEncoder(server.address) as encoder:
+        assert encoder.pieces(Sentence(1, ["a"] * 2000)) == [["a"]] * 2000
+    texts = [text for batch in server.requests for text in batch if set(text) <= set(". ")]
+    assert [text.count(".") for text in texts] == [1, 1024, 2048, 4096]
+
+
 # --- Alignment, by the replies of the genuine server ------------------------------------------
 
 
