@@ -139,6 +139,22 @@ def test_reader_reports_damaged_metadata(metadata: str, tmp_path: Path) -> None:
         inspect(str(tmp_path / "out.h5"))
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        np.bytes_(json.dumps({"format": "other", "about": ABOUT}).encode()),
+        json.dumps({"format": "bert-tokemb hdf5 1", "about": ABOUT}),  # of variable length
+        7,
+    ],
+)
+def test_reader_ignores_metadata_of_other_programs(metadata: object, tmp_path: Path) -> None:
+    write(tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file.attrs["bert_tokemb"] = metadata
+    with Hdf5Reader(str(tmp_path / "out.h5")) as reader:
+        assert reader.about == {}
+
+
 @pytest.mark.slow
 def test_memory_grows_with_the_index_only(tmp_path: Path) -> None:
     """200 MB; HDF5 keeps 32 MiB of the addresses of datasets."""

@@ -159,6 +159,15 @@ def test_reader_reports_damaged_metadata(metadata: bytes, tmp_path: Path) -> Non
         inspect(str(tmp_path / "other.parquet"))
 
 
+@pytest.mark.parametrize("metadata", [{"format": "other", "about": ABOUT}, [], 7])
+def test_reader_ignores_metadata_of_other_programs(metadata: object, tmp_path: Path) -> None:
+    table = vectors_of(pa.list_(pa.float32(), 3))
+    table = table.replace_schema_metadata({"bert_tokemb": json.dumps(metadata)})
+    pq.write_table(table, tmp_path / "other.parquet")
+    with ParquetReader(str(tmp_path / "other.parquet")) as reader:
+        assert reader.about == {}
+
+
 @pytest.mark.slow
 def test_memory_is_bounded_by_a_row_group(tmp_path: Path) -> None:
     """40 MB and 200 MB."""
