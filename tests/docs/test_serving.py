@@ -8,7 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-from bert_tokemb.serve.flags import parse
+from bert_tokemb.cli.original_flags import parse
 from support.command import invoke
 from support.genuine import REQUIREMENTS
 from support.ours import OurServer
