@@ -72,6 +72,12 @@ def test_files_named_by_contributing_exist() -> None:
             assert any(place.exists() for place in places), name
 
 
+def test_every_benchmark_is_described() -> None:
+    described = re.findall(r"^## (\w+\.py): ", read("benchmarks/README.md"), re.MULTILINE)
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")} - {"common.py"}
+    assert sorted(described) == sorted(scripts)
+
+
 @pytest.mark.parametrize("page", ["README.md", PAGE])
 def test_test_command_is_the_one_that_ci_runs(page: str) -> None:
     assert f"{TEST_COMMAND}\n" in [block.text for block in blocks(page, "sh")]
