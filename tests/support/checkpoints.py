@@ -52,6 +52,7 @@ FLOAT, DOUBLE, INT32, STRING, INT64, BFLOAT16, HALF = 1, 2, 3, 7, 9, 14, 19
 
 
 def varint(number: int) -> bytes:
+    """Encode an unsigned integer as protobuf does."""
     out = b""
     while number >= 0x80:
         out += bytes([number & 0x7F | 0x80])
@@ -60,24 +61,29 @@ def varint(number: int) -> bytes:
 
 
 def number_field(field: int, number: int) -> bytes:
+    """Encode a field of a protobuf message that holds an integer."""
     return varint(field << 3) + varint(number % 2**64)
 
 
 def bytes_field(field: int, content: bytes) -> bytes:
+    """Encode a field that holds a string or a submessage."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
 def shape_field(*sizes: int) -> bytes:
+    """Encode the shape in an entry of an index."""
     dims = (bytes_field(2, number_field(1, size)) for size in sizes)
     return bytes_field(2, b"".join(dims))
 
 
 def masked(crc: int) -> bytes:
+    """Encode a checksum as LevelDB does."""
     rotated = (crc >> 15 | crc << 17) & 0xFFFFFFFF
     return ((rotated + 0xA282EAD8) % 2**32).to_bytes(4, "little")
 
 
 def header(shards: int = 1, *more: bytes) -> tuple[bytes, bytes]:
+    """Return the key and the value of the header of an index; ``more`` are further fields."""
     return b"", number_field(1, shards) + bytes_field(3, number_field(1, 1)) + b"".join(more)
 
 
@@ -90,33 +96,40 @@ def entry(
     size: int | None = None,
     crc: bytes = masked(0x48674BC7),  # of four zero bytes
 ) -> bytes:
+    """Return the entry of a variable, by default consistent; ``more`` are further fields."""
     numbers = (dtype, shard, offset, 4 * math.prod(shape) if size is None else size)
     fields = (number_field(i, n) for i, n in zip((1, 3, 4, 5), numbers, strict=True))
     return b"".join([*fields, shape_field(*shape), varint(6 << 3 | 5) + crc, *more])
 
 
 def pair(key: bytes, value: bytes, shared: int = 0) -> bytes:
+    """Encode a pair in a block, whose key continues ``shared`` bytes of the previous one."""
     return varint(shared) + varint(len(key)) + varint(len(value)) + key + value
 
 
 def pairs_of(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode pairs of complete keys and values."""
     return b"".join(pair(key, value) for key, value in pairs)
 
 
 def handle(offset: int, size: int) -> bytes:
+    """Encode a reference to a block."""
     return varint(offset) + varint(size)
 
 
 def sealed(content: bytes, kind: int = 0) -> bytes:
+    """Add the kind of compression and the checksum to the content of a block."""
     content += bytes([kind])
     return content + masked(google_crc32c.value(content))
 
 
 def block(pairs: bytes) -> bytes:
+    """Return a complete block."""
     return sealed(pairs + bytes(4) + b"\1\0\0\0")  # one restart, at 0
 
 
 def table(*blocks: bytes) -> bytes:
+    """Return a table of complete blocks."""
     handles, at = [], 0
     for content in blocks:
         handles.append(handle(at, len(content) - 5))
@@ -125,6 +138,7 @@ def table(*blocks: bytes) -> bytes:
 
 
 def table_of_handles(blocks: bytes, *handles: bytes) -> bytes:
+    """Return a table with these handles, which may be wrong."""
     filters, index = block(b""), block(b"".join(pair(b"", handle) for handle in handles))
     ends = handle(len(blocks), len(filters) - 5)
     ends += handle(len(blocks + filters), len(index) - 5)
@@ -132,10 +146,12 @@ def table_of_handles(blocks: bytes, *handles: bytes) -> bytes:
 
 
 def footer(handles: bytes) -> bytes:
+    """Return the end of a table."""
     return handles.ljust(40, b"\0") + MAGIC
 
 
 def index_of(*pairs: tuple[bytes, bytes]) -> bytes:
+    """Return the index of a checkpoint: a table with a single block."""
     return table(block(pairs_of(pairs)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from ..types import BatchLimits, FloatArray
 from .cpus import available_cpus, exact_kernel_bits
 from .graph import INPUTS, OUTPUT, PARAMETER_FILE, GraphBuilder
 from .loading import Model
-from .parameters import checksum, finish
+from .parameters import Parameter, checksum, finish
 
 __all__ = ["Device", "Engine", "Precision"]
 
@@ -47,8 +47,8 @@ class Engine:
         precision: ``int8`` quantizes kernels, and vectors before each product, on the CPU;
             ``fp16`` is for GPUs.
         threads: The number of threads that will call; by default one for each available CPU.
-        position_embeddings: Whether the vector of a piece depends on its position. Without them
-            a model computes something else than it was trained for.
+        position_embeddings: Whether the vector of a piece depends on its position. Models are
+            trained with position embeddings; bert-as-service can leave them out.
         kernel_bits: The number of bits of kernels in ``int8``; by default as many as this CPU
             multiplies exactly.
 
@@ -75,14 +75,7 @@ class Engine:
         self.threads = threads or available_cpus()
         self.width = len(self.layers) * model.config.hidden_size
         self.dtype: np.dtype[Any] = np.dtype(np.float16 if precision == "fp16" else np.float32)
-        made = model.architecture.parameters(
-            model.weights,
-            model.config,
-            max(self.layers) + 1,
-            position_embeddings=position_embeddings,
-        )
-        bits = (kernel_bits or exact_kernel_bits()) if precision == "int8" else None
-        parameters = dict(finish(made, model.weights.origin, dtype=self.dtype, kernel_bits=bits))
+        parameters = self._make_parameters(position_embeddings, kernel_bits)
         self.checksum = checksum(parameters)
         """A checksum of the weights that are used."""
         # The session does not copy the parameters, so they must stay alive.
@@ -120,6 +113,17 @@ class Engine:
         with _memory_shortage():
             vectors: FloatArray = self._session.run([OUTPUT], feeds)[0]
         return vectors
+
+    def _make_parameters(
+        self, position_embeddings: bool, kernel_bits: int | None
+    ) -> Mapping[str, Parameter]:
+        model = self.model
+        depth = max(self.layers) + 1
+        made = model.architecture.parameters(
+            model.weights, model.config, depth, position_embeddings=position_embeddings
+        )
+        bits = (kernel_bits or exact_kernel_bits()) if self.precision == "int8" else None
+        return dict(finish(made, model.weights.origin, dtype=self.dtype, kernel_bits=bits))
 
     def _start(self, graph: bytes) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()

@@ -96,7 +96,8 @@ class GraphBuilder:
         kernel = f"{name}.kernel"
         biases = [f"{name}.bias"] if bias else []
         if not self._is_quantized:
-            return self.node("Gemm", *x, kernel, *(biases or [residual] * bool(residual)))
+            added = biases or ([residual] if residual else [])
+            return self.node("Gemm", *x, kernel, *added)
         quantized, scale, zero = x
         inputs = [quantized, kernel, scale, f"{name}.scale", zero, "", *biases]
         y = self.node("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)

@@ -44,6 +44,8 @@ from ..weights import Naming, TensorFile, Weights
 
 __all__ = ["BertConfig", "build_graph", "open_weights", "parameters", "read_config"]
 
+_Vector = npt.NDArray[np.float64]
+
 # ``gelu`` is exact, by the error function; ``gelu_new`` is its approximation by tanh.
 _ACTIVATIONS = {
     "gelu": ("Gelu", MICROSOFT),
@@ -164,37 +166,21 @@ def parameters(
 
     See :class:`bert_tokemb.models.architectures.Architecture`.
     """
-    c, intermediate = config.hidden_size, config.intermediate_size
+    c = config.hidden_size
     yield from _embeddings(weights, config, position_embeddings)
     folded = _attention_bias(weights, config, 0)
     yield from _layer_norm(weights, "embeddings", "embeddings", c, folded)
     for i in range(depth):
-        stored, layer = f"encoder.layer.{i}", f"layer_{i}"
-        for which in ("query", "key", "value"):
-            place = f"{stored}.attention.self.{which}"
-            kernel = weights.read_kernel(f"{place}.weight", c, c)
-            yield f"{layer}.{which}.kernel", kernel
-            bias = weights.read(f"{place}.bias", c)
-            if which == "query":
-                yield f"{layer}.query.bias", bias - folded @ kernel
-            elif which == "value":
-                # Their own bias is part of the folded bias.
-                yield f"{layer}.value.bias", -(folded @ kernel)
-        place = f"{stored}.attention.output"
-        yield f"{layer}.attention.kernel", weights.read_kernel(f"{place}.dense.weight", c, c)
-        folded = weights.read(f"{stored}.output.dense.bias", c).astype(np.float64)
-        yield from _layer_norm(weights, place, f"{layer}.attention", c, folded)
-        place = f"{stored}.intermediate.dense"
-        kernel = weights.read_kernel(f"{place}.weight", c, intermediate)
-        bias = weights.read(f"{place}.bias", intermediate)
-        yield f"{layer}.intermediate.kernel", kernel
-        yield f"{layer}.intermediate.bias", bias - folded @ kernel
-        place = f"{stored}.output"
-        kernel = weights.read_kernel(f"{place}.dense.weight", intermediate, c)
-        yield f"{layer}.output.kernel", kernel
+        place, layer = f"encoder.layer.{i}", f"layer_{i}"
+        yield from _attention(weights, config, i, folded)
+        folded = weights.read(f"{place}.output.dense.bias", c).astype(np.float64)
+        yield from _layer_norm(
+            weights, f"{place}.attention.output", f"{layer}.attention", c, folded
+        )
+        yield from _feed_forward(weights, config, i, folded)
         is_last = i + 1 == depth
         folded = np.zeros(c) if is_last else _attention_bias(weights, config, i + 1)
-        yield from _layer_norm(weights, place, f"{layer}.output", c, folded)
+        yield from _layer_norm(weights, f"{place}.output", f"{layer}.output", c, folded)
         # To be subtracted where the layer is part of the output.
         yield f"{layer}.output.folded_bias", folded
 
@@ -213,14 +199,43 @@ def _embeddings(
         yield name, values if is_used else np.zeros_like(values)
 
 
+def _attention(
+    weights: Weights, config: BertConfig, i: int, folded: _Vector
+) -> Iterator[tuple[str, FloatArray]]:
+    c, place, layer = config.hidden_size, f"encoder.layer.{i}.attention", f"layer_{i}"
+    for which in ("query", "key", "value"):
+        kernel = weights.read_kernel(f"{place}.self.{which}.weight", c, c)
+        yield f"{layer}.{which}.kernel", kernel
+        bias = weights.read(f"{place}.self.{which}.bias", c)
+        if which == "query":
+            yield f"{layer}.query.bias", bias - folded @ kernel
+        elif which == "value":
+            # The bias of the values is itself part of the folded bias.
+            yield f"{layer}.value.bias", -(folded @ kernel)
+    yield f"{layer}.attention.kernel", weights.read_kernel(f"{place}.output.dense.weight", c, c)
+
+
+def _feed_forward(
+    weights: Weights, config: BertConfig, i: int, folded: _Vector
+) -> Iterator[tuple[str, FloatArray]]:
+    c, intermediate = config.hidden_size, config.intermediate_size
+    place, layer = f"encoder.layer.{i}", f"layer_{i}"
+    kernel = weights.read_kernel(f"{place}.intermediate.dense.weight", c, intermediate)
+    bias = weights.read(f"{place}.intermediate.dense.bias", intermediate)
+    yield f"{layer}.intermediate.kernel", kernel
+    yield f"{layer}.intermediate.bias", bias - folded @ kernel
+    kernel = weights.read_kernel(f"{place}.output.dense.weight", intermediate, c)
+    yield f"{layer}.output.kernel", kernel
+
+
 def _layer_norm(
-    weights: Weights, place: str, name: str, size: int, folded: npt.NDArray[np.float64]
+    weights: Weights, place: str, name: str, size: int, folded: _Vector
 ) -> Iterator[tuple[str, FloatArray]]:
     yield f"{name}.gamma", weights.read(f"{place}.LayerNorm.weight", size)
     yield f"{name}.beta", weights.read(f"{place}.LayerNorm.bias", size) + folded
 
 
-def _attention_bias(weights: Weights, config: BertConfig, i: int) -> npt.NDArray[np.float64]:
+def _attention_bias(weights: Weights, config: BertConfig, i: int) -> _Vector:
     """Return what the attention of layer ``i`` adds to the residual whatever it attends to."""
     c = config.hidden_size
     place = f"encoder.layer.{i}.attention"
@@ -251,7 +266,7 @@ class _Bert:
         self._p_and_c = graph.integers(-1, c)
         per_head = graph.integers(self._config.num_attention_heads, self._config.head_size)
         self._heads = graph.node("Concat", batch_shape, per_head, axis=0)
-        self._masked_scores = self._mask_scores()
+        self._extended_mask = self._extend_mask()
         x = self._embed(ids, types, batch_shape)
         outputs: dict[int, str] = {}
         for i in range(max(layers) + 1):
@@ -259,14 +274,11 @@ class _Bert:
             if i in layers:
                 is_last = i == max(layers)
                 outputs[i] = x if is_last else graph.node("Sub", x, f"layer_{i}.output.folded_bias")
-        several = [outputs[i] for i in layers]
-        x = several[0] if len(several) == 1 else graph.node("Concat", *several, axis=1)
         width = len(layers) * c
-        shape = graph.node("Concat", batch_shape, graph.integers(width), axis=0)
-        graph.node("Transpose", graph.node("Reshape", x, shape), perm=[1, 0, 2], output=OUTPUT)
+        self._output([outputs[i] for i in layers], batch_shape, width)
         return graph.serialize("bert", width)
 
-    def _mask_scores(self) -> str:
+    def _extend_mask(self) -> str:
         """Return what is added to the attention scores, ``(b, 1, 1, t)``."""
         graph = self._graph
         mask = graph.as_float("attention_mask")
@@ -312,12 +324,19 @@ class _Bert:
             transBatchB=1,
             alpha=self._config.head_size**-0.5,
         )  # (b, heads, t, t)
-        scores = graph.node("Add", scores, self._masked_scores)
+        scores = graph.node("Add", scores, self._extended_mask)
         probabilities = graph.node("Softmax", scores, axis=-1)
         context = graph.node("FusedMatMul", probabilities, value, domain=MICROSOFT, transBatchB=1)
         context = graph.node("Transpose", context, perm=[2, 0, 1, 3])
         context = graph.node("Reshape", context, self._p_and_c)
         return graph.dense(f"{layer}.attention", graph.dense_input(context), residual=x)
+
+    def _output(self, layers: Sequence[str], batch_shape: str, width: int) -> None:
+        """Put layers side by side, and return to the order of the input."""
+        graph = self._graph
+        x = layers[0] if len(layers) == 1 else graph.node("Concat", *layers, axis=1)
+        shape = graph.node("Concat", batch_shape, graph.integers(width), axis=0)
+        graph.node("Transpose", graph.node("Reshape", x, shape), perm=[1, 0, 2], output=OUTPUT)
 
     def _normalize(self, name: str, x: str) -> str:
         return self._graph.layer_norm(name, x, self._config.layer_norm_eps)
