@@ -1,19 +1,19 @@
-"""How quick the embedded engine is beside PyTorch, and beside what the processor can do.
+"""Speed of the local engine, compared with PyTorch and with the peak of the CPU.
 
 python benchmarks/engine.py [TEXT] [--models minilm base] [--rounds N] [--lines N] [--threads N]
                             [--quick]
 
-In one run over the same text, in turns: the engine alone, over batches that lie ready; the same
-with int8; ``embed`` in this process; the whole command; and transformers on PyTorch, which gets
-the same ids, in the text's order and sorted by length. All compute the last layer but one and
-nothing above it: transformers is given a model of one layer less.
+The same text is processed in turns by: the engine alone, with prepared batches; the same with
+int8; ``embed`` in this process; the whole command; and transformers on PyTorch with the same ids,
+in the order of the text and sorted by length. All compute the second-to-last layer and nothing
+above it: transformers gets a model with one layer less.
 
-The roof is what numpy's product of two float32 matrices, 2048 x 2048, reaches with as many
-threads: the best of 8 in a process of its own, before or after, whichever is larger. A piece
-counts 24 c^2 operations in each computed layer, those of the dense layers. [CLS] and [SEP] are
-pieces here, padding is none, and the products of attention are not counted.
+The roof is the speed of NumPy's product of two float32 matrices, 2048 x 2048, with as many threads:
+the best of 8 in a separate process, before or after, whichever is higher. A piece counts as 24 c^2
+operations in each computed layer, those of the dense layers. [CLS] and [SEP] count as pieces,
+padding does not, and the products of attention are not counted.
 
-PyTorch is no dependency of this project. It takes part where it is installed beside it:
+PyTorch is not a dependency of this project. It takes part if it is installed:
 
     pip install torch transformers
 """
@@ -53,17 +53,17 @@ ALONE = "engine alone"
 INT8 = "engine alone, int8"
 EMBED = "embed, in this process"
 COMMAND = "the whole command"
-IN_ORDER = "PyTorch, file order, 32 a batch"
-SORTED = "PyTorch, sorted, 2,048 pieces a batch"
+IN_ORDER = "PyTorch, file order, batches of 32"
+SORTED = "PyTorch, sorted, batches of 2,048 pieces"
 
 Batch = Sequence[LocalSentence]
 
 
-# What it is called, lines of text, and what is asked of the engine: part of the roof, PyTorch's
-# speed in file order, and how much of it the whole command keeps.
+# Title, lines of text, and the targets of the engine: fraction of the roof, multiple of PyTorch's
+# speed in file order, and the fraction of it that the whole command keeps.
 CASES = {
     "minilm": ("all-MiniLM-L6-v2", 12_000, ("78%, better 90%", "3 x", "90%")),
-    "base": ("BERT-base's shape, random weights", 2_000, ("80%, better 90%", "2.5 x", "")),
+    "base": ("BERT-base with random weights", 2_000, ("80%, better 90%", "2.5 x", "")),
 }
 
 ROOF = """
@@ -81,7 +81,7 @@ print(2 * 2048**3 / min(seconds))
 
 
 def roof(threads: int) -> float:
-    """Return the operations a second of a large product."""
+    """Return the operations per second of a large product."""
     variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(variables, str(threads))
     child = [sys.executable, "-c", ROOF]
@@ -89,7 +89,7 @@ def roof(threads: int) -> float:
 
 
 def model_directory(which: str, folder: Path) -> Path:
-    """Return the files of MiniLM, or write those of a model twice as wide and twice as deep."""
+    """Return the directory of MiniLM, or write a model with twice its hidden size and layers."""
     small = minilm_directory()
     if which == "minilm":
         return small
@@ -104,11 +104,11 @@ def model_directory(which: str, folder: Path) -> Path:
 
 
 def random_weights(small: Mapping[str, FloatArray]) -> Iterator[tuple[str, FloatArray]]:
-    """Yield weights by the names that MiniLM's have, of twice the width and the layers."""
+    """Yield random weights of a model with twice the hidden size and layers of MiniLM."""
     random = np.random.default_rng(0)
     for name, values in small.items():
         if name.endswith("position_ids"):
-            continue  # a constant, no weight
+            continue  # a constant
         shape = [2 * n if n in (384, 1536) else n for n in values.shape]
         layer = re.search(r"(?<=\.layer\.)\d+", name)
         deeper = [name.replace(layer[0], str(int(layer[0]) + 6))] if layer else []
@@ -120,7 +120,7 @@ def random_weights(small: Mapping[str, FloatArray]) -> Iterator[tuple[str, Float
 
 
 class PyTorch:
-    """A model of transformers, with the attention that it chooses by itself."""
+    """A model of transformers, with its default implementation of attention."""
 
     def __init__(self, directory: Path, model: Model, depth: int, threads: int) -> None:
         import torch
@@ -148,27 +148,27 @@ class PyTorch:
             ids[row, : prepared.length] = [self._tokenizer.cls, *pieces, self._tokenizer.sep]
             mask[row, : prepared.length] = 1
         with self._torch.inference_mode():
-            found = self._model(*map(self._torch.from_numpy, (ids, mask)))
-            vectors: FloatArray = found.last_hidden_state.numpy()
+            outputs = self._model(*map(self._torch.from_numpy, (ids, mask)))
+            vectors: FloatArray = outputs.last_hidden_state.numpy()
         return vectors
 
 
-def pytorch_or_not(*arguments: Any) -> PyTorch | None:
-    """Return PyTorch's side, or say that there is none."""
+def pytorch_if_installed(*arguments: Any) -> PyTorch | None:
+    """Return the model on PyTorch, or print a note and return None."""
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if not missing:
         return PyTorch(*arguments)
-    print(f"note: nothing of PyTorch, since {' and '.join(missing)} cannot be imported: see --help")
+    print(f"note: no figures of PyTorch: {' and '.join(missing)} not installed: see --help")
     return None
 
 
 def drain(items: Iterable[Any]) -> None:
-    """Draw all, and keep none."""
+    """Consume all items without keeping them."""
     deque(items, maxlen=0)
 
 
 def mean_cosine(one: Iterable[EncodedBatch], other: Iterable[EncodedBatch]) -> float:
-    """Compare the vectors of words."""
+    """Return the mean cosine similarity of the vectors of words."""
     cosines = []
     for pair in zip(one, other, strict=True):
         a, b = (AVG.merge(encoded.vectors, encoded.starts, encoded.counts) for encoded in pair)
@@ -178,7 +178,7 @@ def mean_cosine(one: Iterable[EncodedBatch], other: Iterable[EncodedBatch]) -> f
 
 
 def largest_difference(one: Iterable[EncodedBatch], other: Iterable[FloatArray]) -> float:
-    """Compare the vectors of pieces, in batches without padding."""
+    """Return the largest difference of the vectors of pieces, in batches without padding."""
     return max(
         float(np.abs(encoded.vectors - vectors.reshape(encoded.vectors.shape)).max())
         for encoded, vectors in zip(one, other, strict=True)
@@ -186,14 +186,14 @@ def largest_difference(one: Iterable[EncodedBatch], other: Iterable[FloatArray])
 
 
 def command(text: Path, directory: Path, threads: int) -> None:
-    """Run the whole command, Python's start included."""
+    """Run the whole command, including the start of Python."""
     program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet"]
     local = ["--model", directory, "--device", "cpu", "--threads", str(threads)]
     subprocess.run([*program, *local, "-o", text.with_suffix(".pkl")], check=True)
 
 
 def ways_of_pytorch(theirs: PyTorch, in_order: Batch) -> dict[str, Callable[[], None]]:
-    """What is timed of it."""
+    """Return what is timed with PyTorch."""
     by_32 = [in_order[i : i + 32] for i in range(0, len(in_order), 32)]
     by_length = list(make_batches(in_order, BatchLimits(pieces=2048, sentences=2048)))
     return {
@@ -203,25 +203,25 @@ def ways_of_pytorch(theirs: PyTorch, in_order: Batch) -> dict[str, Callable[[], 
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was measured with one model."""
+class Result:
+    """The measurements of one model."""
 
     pieces: int
     work: int
-    """Operations, of all pieces."""
+    """Operations for all pieces."""
     roof: float
-    """Operations a second."""
+    """Operations per second."""
     seconds: Mapping[str, float]
     cosine: float
-    """Of int8's vectors to float32's."""
+    """Mean cosine similarity of the vectors of int8 and fp32."""
     difference: float | None
-    """Of PyTorch's vectors to ours."""
+    """Largest difference of PyTorch's vectors, if PyTorch is installed."""
 
 
 def measure(
     directory: Path, lines: Sequence[str], rounds: int, threads: int, folder: Path
-) -> tuple[Model, Found]:
-    """Let all sides work on the text in turns."""
+) -> tuple[Model, Result]:
+    """Measure all implementations in turns."""
     model, text = load_model(str(directory)), folder / "lines.txt"
     text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     start = partial(Engine, model, device="cpu", threads=threads)
@@ -236,9 +236,9 @@ def measure(
             EMBED: lambda: drain(embed(lines, fp32)),
             COMMAND: partial(command, text, directory, threads),
         }
-        # Comparing them first also warms them up.
+        # Comparing them first also warms up their caches.
         cosine, difference = mean_cosine(fp32.encode(batches), int8.encode(batches)), None
-        if theirs := pytorch_or_not(directory, model, depth, threads):
+        if theirs := pytorch_if_installed(directory, model, depth, threads):
             difference = largest_difference(fp32.encode(batches), map(theirs.run, batches))
             ways |= ways_of_pytorch(theirs, in_order)
         before = roof(threads)
@@ -246,59 +246,60 @@ def measure(
         top = max(before, roof(threads))
     pieces = sum(prepared.length for prepared in in_order)
     work = pieces * depth * 24 * model.config.hidden_size**2
-    return model, Found(pieces, work, top, seconds, cosine, difference)
+    return model, Result(pieces, work, top, seconds, cosine, difference)
 
 
-def ratios(found: Found, asked: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Set one beside another, and beside what is asked for."""
-    seconds, alone = found.seconds, found.seconds[ALONE]
-    of_roof, of_pytorch, of_engine = asked
-    yield "", "", "asked"
-    yield f"{ALONE}: of the roof", f"{found.work / found.roof / alone:.1%}", of_roof
-    if found.difference is not None:
+def ratios(result: Result, targets: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield relative figures with their targets."""
+    seconds, alone = result.seconds, result.seconds[ALONE]
+    of_roof, of_pytorch, of_engine = targets
+    yield "", "", "target"
+    yield f"{ALONE}: of the roof", f"{result.work / result.roof / alone:.1%}", of_roof
+    if result.difference is not None:
         yield f"{ALONE}: x {IN_ORDER}", f"{seconds[IN_ORDER] / alone:.2f} x", of_pytorch
         yield f"{ALONE}: x {SORTED}", f"{seconds[SORTED] / alone:.2f} x", ""
-        yield f"{ALONE}: largest difference to PyTorch", f"{found.difference:.1e}", "1e-4"
+        yield f"{ALONE}: largest difference to PyTorch", f"{result.difference:.1e}", "1e-4"
     yield f"{INT8}: x fp32", f"{alone / seconds[INT8]:.2f} x", "1.8 x"
-    yield f"{INT8}: mean cosine of words to fp32", f"{found.cosine:.4f}", "0.985"
+    yield f"{INT8}: mean cosine of words to fp32", f"{result.cosine:.4f}", "0.985"
     yield f"{EMBED}: of the engine alone", f"{alone / seconds[EMBED]:.1%}", ""
     yield f"{COMMAND}: of the engine alone", f"{alone / seconds[COMMAND]:.1%}", of_engine
 
 
-def figures(found: Found) -> Iterator[tuple[str, str, str, str]]:
-    """The same in absolute figures."""
-    for name, taken in found.seconds.items():
-        pieces, work = found.pieces / taken, found.work / taken
+def figures(result: Result) -> Iterator[tuple[str, str, str, str]]:
+    """Yield absolute figures."""
+    for name, taken in result.seconds.items():
+        pieces, work = result.pieces / taken, result.work / taken
         yield name, f"{pieces:,.0f} pieces/s", f"{work / 1e9:,.0f} GFLOP/s", f"{taken:.2f} s"
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, help="default: 3")
-    parser.add_argument("--lines", type=int, help="the first of the text; default: 12,000, 2,000")
+    parser.add_argument("--lines", type=int, help="use the first N; default: 12,000, 2,000")
     parser.add_argument("--threads", type=int, default=available_cpus())
     parser.add_argument("--quick", action="store_true", help="a twelfth of the lines, one round")
     options = parser.parse_args()
     lines = much_text(options.text)
     for which in options.models:
-        name, n, asked = CASES[which]
+        name, n, targets = CASES[which]
         own = lines[: options.lines or n // (12 if options.quick else 1)]
         rounds = options.rounds or (1 if options.quick else 3)
         with scratch(memory()) as folder:
             directory = model_directory(which, folder)
-            model, found = measure(directory, own, rounds, options.threads, folder)
-        layers, width = model.config.num_hidden_layers, model.config.hidden_size
+            model, result = measure(directory, own, rounds, options.threads, folder)
+        config = model.config
+        layers = config.num_hidden_layers
         tell(
-            f"{name}, {layers - 1} of {layers} layers, {width} wide; {len(own):,} sentences, "
-            f"{found.pieces:,} pieces; threads: {options.threads}; median of {rounds}",
-            ratios(found, asked),
+            f"{name}, {layers - 1} of {layers} layers of {config.hidden_size}; {len(own):,} "
+            f"sentences, {result.pieces:,} pieces; threads: {options.threads}; median of {rounds}",
+            ratios(result, targets),
         )
-        tell(f"The roof is {found.roof / 1e9:,.0f} GFLOP/s", figures(found))
+        tell(f"The roof is {result.roof / 1e9:,.0f} GFLOP/s", figures(result))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How soon the embedded engine gives its first vector, and how much memory a run takes.
+"""Time until the local engine returns its first vector, and peak memory of a run.
 
 python benchmarks/start.py [TEXT] [--model NAME] [--rounds N]
 
-Both of the whole command, run as a process. The first vector is not later than the end of a run
-over one sentence. Memory is the peak that the system tells when a run over the text has ended.
+Both are measured for the whole command as a process. The first vector is returned before the end
+of a run over a single sentence. The system reports the peak memory after a run over the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common import disk, scratch, some_text, tell
 
 from bert_tokemb.models.loading import DEFAULT_MODEL, load_model
 
-ASKED_SECONDS = 2.0
+TARGET_SECONDS = 2.0
 
 
 def run(text: Path, model: str, *options: str) -> tuple[float, float]:
@@ -33,7 +33,7 @@ def run(text: Path, model: str, *options: str) -> tuple[float, float]:
     seconds = time.perf_counter() - begin
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, child.returncode
-    # A child begins with its parent's peak.
+    # The peak of a child is at least that of its parent.
     assert usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return seconds, usage.ru_maxrss * 1024
 
@@ -47,9 +47,9 @@ def size_of_weights(origin: Path) -> int:
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a directory, or an id on the hub")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -66,13 +66,14 @@ def main() -> None:
         }
         peaks = {name: run(text, options.model, *more)[1] for name, (more, _) in kinds.items()}
     tell(
-        f"{median(seconds):.2f} s to the end of a run over one sentence (asked: {ASKED_SECONDS:.0f}"
-        f" s to the first vector); {options.model}, median of {options.rounds}",
+        f"{median(seconds):.2f} s to the end of a run over one sentence (target: "
+        f"{TARGET_SECONDS:.0f} s to the first vector); {options.model}, median of "
+        f"{options.rounds}",
         [("", "least", "most"), ("seconds", f"{min(seconds):.2f}", f"{max(seconds):.2f}")],
     )
     tell(
         f"Peak memory over {len(lines):,} sentences, with weights of {weights / 1e6:.0f} MB",
-        [("", "peak", "asked")]
+        [("", "peak", "target")]
         + [
             (name, f"{peaks[name] / 1e6:.0f} MB", f"{most / 1e6:.0f} MB")
             for name, (_, most) in kinds.items()
