@@ -74,7 +74,7 @@ def test_request_counts_its_rows(maker: FeatureMaker) -> None:
 def test_prepare_refuses_reply_that_is_too_large(maker: FeatureMaker) -> None:
     limits = Limits(reply_bytes=8 * WIDTH * 4)
     request_of("a", 6, limits=limits).prepare(maker)
-    with pytest.raises(RequestError, match=r"would take 0\.0 GB: send fewer"):
+    with pytest.raises(RequestError, match=r"would take 288 B: send fewer"):
         request_of("a", 7, limits=limits).prepare(maker)
 
 
@@ -87,7 +87,7 @@ def test_prepare_refuses_reply_that_memory_cannot_hold(maker: FeatureMaker) -> N
         limits=Limits(reply_bytes=1 << 60),
         fixed_embed_length=True,
     )
-    with pytest.raises(RequestError, match="would take 1125899.9 GB: send fewer"):
+    with pytest.raises(RequestError, match="would take 1125.9 TB: send fewer"):
         request.prepare(maker)
 
 

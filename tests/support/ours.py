@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -94,11 +95,14 @@ def serve_command(*options: str | Path) -> list[str]:
 
 
 def invoke_serve(
-    client: Callable[[Address], None], *options: str | Path, env: Mapping[str, str] | None = None
+    client: Callable[[Address], None],
+    *options: str | Path,
+    ready_file: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``bert-tokemb serve`` on free ports in this process, as long as a client function runs.
 
-    The client runs in a thread with the address of the server, which it then shuts down.
+    The client is called in a thread, with the address of the server.
     """
     over = Event()
     errors: list[BaseException] = []
@@ -118,7 +122,7 @@ def invoke_serve(
                 return
 
     with tempfile.TemporaryDirectory() as scratch:
-        ready = Path(scratch) / "ready"
+        ready = ready_file or Path(scratch) / "ready"
         thread = Thread(target=run_client)
         thread.start()
         try:
@@ -137,8 +141,12 @@ def invoke_serve(
 def serving(
     engine: Engine, settings: Settings, limits: Limits | None = None, **options: Any
 ) -> Iterator[Address]:
-    """Serve from a thread of this process within the block; the log is logged as usual."""
+    """Serve from a thread of this process within the block; clients are told the settings."""
     limits = limits or Limits(quiet=0.05)
+    names = ("max_seq_len", "max_batch_size", "show_tokens_to_client")
+    reported = {name: getattr(settings, name) for name in names}
+    reported |= {"pooling_strategy": settings.pooling_strategy.value, "do_lower_case": True}
+    settings = replace(settings, reported={**reported, "num_worker": 1, "model_dir": "model"})
     with Sockets("127.0.0.1", 0, 0, limits) as sockets:
         server = Server(sockets, engine, settings, version="1", limits=limits, **options)
         server.start()
@@ -165,24 +173,32 @@ def client_of(address: Address, **options: Any) -> BertClient:
     settings = {"timeout": 1000 * TIMEOUT, "check_length": False, **options}
     unchecked = {**settings, "timeout": 1000, "ignore_all_checks": True}
     client = BertClient(address.host, address.port, address.port_out, **unchecked)
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            config = client.server_config
-            break
-        except TimeoutError:
-            if time.monotonic() > deadline:
-                client.close()
-                raise
-    # Answers that came late belong to no one.
-    client.pending_request.clear()
-    client.pending_response.clear()
+    try:
+        config = _first_config(client)
+    except BaseException:
+        client.close()
+        raise
     # What the client does in its constructor.
     client.timeout = settings["timeout"]
     client.token_info_available = bool(config["show_tokens_to_client"])
     if settings["check_length"]:
         client.length_limit = config["max_seq_len"]
     return client
+
+
+def _first_config(client: BertClient) -> dict[str, Any]:
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            config: dict[str, Any] = client.server_config
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            # Late answers to earlier requests, which nothing will fetch.
+            client.pending_request.clear()
+            client.pending_response.clear()
+            return config
 
 
 class RawClient:

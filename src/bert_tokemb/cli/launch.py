@@ -27,7 +27,7 @@ from .console import PROGRAM
 from .json_log import json_log
 from .original_flags import notes, with_defaults
 
-__all__ = ["launch"]
+__all__ = ["launch", "resolve_host"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
         raise UsageError("--ready-file is empty: give the path of a file")
     verbose = options["verbose"] or bool(original and original.get("verbose"))
     with json_log(sys.stderr, logging.INFO if verbose else logging.WARNING):
-        host = _resolve(options["host"])
+        host = resolve_host(options["host"])
         # From here on, both ways to start a server are described by the flags of the original.
         if original is None:
             model, flags = _load(options)
@@ -149,8 +149,12 @@ def _settings(flags: Mapping[str, Any], model_option: str | None) -> Settings:
     )
 
 
-def _resolve(host: str) -> str:
-    """Return the address to bind, and warn if other machines can reach it."""
+def resolve_host(host: str) -> str:
+    """Return the address to bind, and warn if other machines can reach it.
+
+    Raises:
+        UsageError: if there is no such IPv4 address.
+    """
     try:
         # IPv4 only, since bert-serving-client supports nothing else.
         found = socket.getaddrinfo(

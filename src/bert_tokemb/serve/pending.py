@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..humanize import format_bytes
 from ..types import FloatArray
 from .features import FeatureMaker, Features, RequestError
 from .pooling import Pooling, pool
@@ -165,9 +166,8 @@ class PendingRequest:
             if self.reply_bytes <= self._limits.reply_bytes:
                 self._vectors = _zeros(self._reply_shape(), self._shape.dtype)
                 return
-        raise RequestError(
-            f"the reply would take {self.reply_bytes / 1e9:.1f} GB: send fewer sentences at a time"
-        )
+        size = format_bytes(self.reply_bytes)
+        raise RequestError(f"the reply would take {size}: send fewer sentences at a time")
 
     def _reply_shape(self) -> tuple[int, ...]:
         n, c = len(self._texts), self._shape.width
