@@ -1,11 +1,11 @@
-"""How much quicker than the genuine bert-serving-server ours answers the same client.
+"""How much faster our server answers the same client than the genuine bert-serving-server.
 
 python benchmarks/serve.py [TEXT] [--rounds N] [--lines N]
 
 Both serve all-MiniLM-L6-v2 on the CPU, from the same TensorFlow checkpoint, with the same flags
 (``-pooling_strategy NONE -show_tokens_to_client``). The unmodified ``BertClient`` sends the same
-lines in the file's order, 64 a request, waiting for each reply; or eight clients at once share
-them out.
+lines in file order, 64 per request, and waits for each reply; then eight clients at once divide
+the requests among them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from support.genuine import GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.ours import OurServer, client_of
 
-FLOORS = {"256": 10, "NONE": 2}
+EXPECTED = {"256": 10, "NONE": 2}
+"""By -max_seq_len: the least expected ratio."""
 CLIENTS = (1, 8)
 REQUEST = 64  # sentences
-# At 256 the genuine server takes several times as long, whatever the sentences are.
+# With 256, the genuine server takes several times as long, whatever the sentences are.
 SHARE = {"256": 8, "NONE": 1}
 
 
 def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[np.ndarray]:
-    """Have some clients ask at once, each in turn for every so-manieth request."""
+    """Send requests from several clients at once, each in turn; return the replies."""
 
     def work(client: BertClient, own: Sequence[list[str]]) -> list[np.ndarray]:
         return [client.encode(texts) for texts in own]
@@ -53,9 +54,8 @@ def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[n
 
 def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None:
     """Print the ratio for one ``-max_seq_len``."""
-    flags = ("-pooling_strategy", "NONE", "-show_tokens_to_client", "-max_seq_len", length)
     requests = [list(lines[i : i + REQUEST]) for i in range(0, len(lines), REQUEST)]
-    options = ("-model_dir", model, *flags)
+    options = ("-model_dir", model, *NONE, "-max_seq_len", length)
     with GenuineServer(*options) as genuine, OurServer(*options) as ours:
         addresses = {"genuine": genuine.address, "ours": ours.address}
         replies = [ask(address, requests[:3], 1) for address in addresses.values()]
@@ -70,7 +70,7 @@ def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None
             )
             tell(
                 f"-max_seq_len {length}, {clients} client{'s' * (clients > 1)} at once: "
-                f"{seconds['genuine'] / seconds['ours']:.1f} x (asked: {FLOORS[length]} x); "
+                f"{seconds['genuine'] / seconds['ours']:.1f} x (expected: {EXPECTED[length]} x); "
                 f"{len(lines):,} sentences, largest difference {worst:.1e}, median of {rounds}",
                 [
                     (name, f"{len(lines) / taken:,.0f} sentences/s", f"{taken:.1f} s")
@@ -80,13 +80,13 @@ def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--lines", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # the client warns of every request without a limit
+    warnings.simplefilter("ignore")  # the client warns about every request without a limit
     lines = some_text(options.text)[: options.lines]
     with tempfile.TemporaryDirectory() as made:
         weights = minilm_weights()

@@ -15,7 +15,7 @@ import pytest
 import zmq
 from bert_serving.client import BertClient, ConcurrentBertClient
 
-from bert_tokemb import Address, ServingEncoder, embed, open_local
+from bert_tokemb import Address, ServerEncoder, embed, open_local
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.settings import Limits, Settings
@@ -129,7 +129,7 @@ def test_original_recipe_works_unchanged(client: BertClient) -> None:
 
 def test_serving_encoder_works(engine: Engine) -> None:
     with serving(engine, Settings(show_tokens_to_client=True)) as address:
-        with ServingEncoder(address) as encoder:
+        with ServerEncoder(address) as encoder:
             assert next(embed(["hello world"], encoder)).shape == (2, 32)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_tokemb import Address, ServingEncoder, embed, open_local
+from bert_tokemb import Address, ServerEncoder, embed, open_local
 from bert_tokemb.cli.launch import resolve_host
 from bert_tokemb.cli.original_flags import POOLING_STRATEGIES
 from bert_tokemb.errors import LongSentenceError
@@ -86,7 +86,7 @@ def test_served_vectors_are_those_of_the_engine(
     served: list[np.ndarray] = []
 
     def client(address: Address) -> None:
-        with ServingEncoder(address) as encoder:
+        with ServerEncoder(address) as encoder:
             served.extend(embed(lines, encoder))
 
     done = invoke_serve(client, "--model", shared_tiny, *options)
@@ -100,7 +100,7 @@ def test_served_vectors_are_those_of_the_engine(
 
 def test_max_seq_len_limits_sentences(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
-        with ServingEncoder(address, long_sentences="error") as encoder:
+        with ServerEncoder(address, long_sentences="error") as encoder:
             assert next(embed(["the " * 18], encoder)).shape == (18, 32)
             with pytest.raises(LongSentenceError, match=r"\(40 words\) .* than the 18 that"):
                 next(embed(["the " * 40], encoder))
