@@ -23,7 +23,7 @@ from bert_serving.client import BertClient
 from common import some_text, take_turns, tell
 
 from bert_tokemb import Address
-from support.genuine import GenuineServer, make_model
+from support.genuine import NONE, GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.ours import OurServer, client_of
 

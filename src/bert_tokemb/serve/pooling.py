@@ -45,7 +45,7 @@ def pool(strategy: Pooling, vectors: FloatArray, mask: IntArray) -> FloatArray:
         ``(p, c)`` for NONE, ``(2 c,)`` for REDUCE_MEAN_MAX, ``(c,)`` for the others.
 
     >>> pool(Pooling.REDUCE_MAX, np.eye(4), np.array([0, 1, 1, 0]))
-    array([0., 1., 1., 0.])
+    array([0., 1., 1., 0.], dtype=float32)
     """
     weights = mask.astype(np.float32)
     if strategy is Pooling.NONE:
