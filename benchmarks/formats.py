@@ -1,8 +1,9 @@
-"""How quickly each format is written, beside a plain write of the same bytes.
+"""Speed of writing each format, compared with a plain write of the same bytes.
 
 python benchmarks/formats.py [TEXT] [--megabytes N] [--rounds N]
 
-Sentences as long as those of TEXT, 768 wide, float32, on tmpfs; each in a process of its own.
+The sentences are as long as those of TEXT, 768 wide, float32. Files are on tmpfs, and each format
+is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from support.results import write_result
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of a directory's files."""
+    """Return the size of a file, or of the files in a directory, in bytes."""
     files = path.iterdir() if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Parse the arguments, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--megabytes", type=int, default=400)

@@ -1,9 +1,9 @@
-"""How quickly vectors become a pickle: our stream against ``pickle.dump``, on tmpfs.
+"""Speed of writing a pickle: our stream compared with ``pickle.dump``, on tmpfs.
 
 python benchmarks/pickling.py [TEXT] [--megabytes N] [--rounds N]
 
-Sentences as long as those of TEXT, 768 wide, float32. A plain write of the same bytes stands
-beside them: what the file system gives.
+The sentences are as long as those of TEXT, 768 wide, float32. A plain write of the same number of
+bytes shows the speed of the file system.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 
 
 def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
-    """Return arrays of ``size`` bytes in all, cut out of batches as the pipeline cuts them."""
+    """Return arrays of ``size`` bytes in total, cut out of batches as the pipeline cuts them."""
     random = np.random.default_rng(0)
     batch, start, arrays, used = np.empty((0, WIDTH), np.float32), 0, [], 0
     for length in cycle(lengths):
@@ -41,12 +41,12 @@ def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
 
 
 def stream(arrays: Sequence[np.ndarray], path: Path) -> None:
-    """Write as the command does."""
+    """Write a list as the command does."""
     write_result(path, sentences_of(arrays), "pkl")
 
 
 def dump(protocol: int) -> Callable[[Sequence[np.ndarray], Path], None]:
-    """Make a writer of ``pickle.dump``."""
+    """Return a function that writes a list with ``pickle.dump``."""
 
     def write(arrays: Sequence[np.ndarray], path: Path) -> None:
         with path.open("wb") as file:
@@ -56,7 +56,7 @@ def dump(protocol: int) -> Callable[[Sequence[np.ndarray], Path], None]:
 
 
 def raw(size: int) -> Callable[[Sequence[np.ndarray], Path], None]:
-    """Make a writer of ``size`` bytes that no array is asked for."""
+    """Return a function that writes ``size`` bytes, whatever the arrays."""
     block = memoryview(np.random.default_rng(0).bytes(CHUNK))
 
     def write(arrays: Sequence[np.ndarray], path: Path) -> None:
@@ -68,10 +68,10 @@ def raw(size: int) -> Callable[[Sequence[np.ndarray], Path], None]:
 
 
 def in_a_child(way: Callable[[], None]) -> float:
-    """Measure in a process of its own.
+    """Return the seconds that a function takes in a child process.
 
-    ``pickle.dump`` keeps a copy of every array until it ends: how long that takes depends on
-    what the process had allocated before, and a program dumps its list once.
+    ``pickle.dump`` keeps a copy of every array until it returns. How long that takes depends on
+    what the process allocated before, and a program usually dumps its list once.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -83,7 +83,7 @@ def in_a_child(way: Callable[[], None]) -> float:
 
 
 def same(arrays: Sequence[np.ndarray], path: Path) -> bool:
-    """Tell whether a file holds these arrays."""
+    """Return whether a file contains these arrays."""
     with path.open("rb") as file:
         loaded = pickle.load(file)
     return len(loaded) == len(arrays) and all(
@@ -92,7 +92,7 @@ def same(arrays: Sequence[np.ndarray], path: Path) -> bool:
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Parse the arguments, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--megabytes", type=int, default=400)

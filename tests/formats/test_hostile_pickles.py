@@ -21,7 +21,7 @@ ARRAYS = [np.array([[1, -2, 3], [0, 0, 0]], np.float32), np.zeros((0, 3), np.flo
 
 
 def read(content: bytes) -> list[np.ndarray]:
-    return list(PickleReader(io.BytesIO(content), "it"))
+    return list(PickleReader("it", io.BytesIO(content)))
 
 
 # --- Programs and other objects ---------------------------------------------------------------

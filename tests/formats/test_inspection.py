@@ -40,7 +40,7 @@ def test_statistics_of_each_format(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     write(path, kind, {"strategy": "avg"})
     found = inspect(str(path))
-    assert (found.name, found.kind) == (str(path), FORMATS[kind].reader.description)  # type: ignore[attr-defined]
+    assert (found.name, found.kind) == (str(path), FORMATS[kind].reader.description)
     assert (found.sentences, found.blank, found.words) == (4, 1, 5)
     assert (found.widths, found.types) == ({3}, {"float32"})
     assert (found.least, found.most) == (-9.5, 7)

@@ -48,7 +48,7 @@ def pickled(arrays: Arrays) -> bytes:
 
 
 def read(content: bytes) -> Arrays:
-    return list(PickleReader(io.BytesIO(content), "it"))
+    return list(PickleReader("it", io.BytesIO(content)))
 
 
 # --- Writing ----------------------------------------------------------------------------------
@@ -174,6 +174,14 @@ def test_reader_reads_the_stream() -> None:
         assert array.dtype == other.dtype
 
 
+def test_reader_opens_a_path(tmp_path: Path) -> None:
+    (tmp_path / "out.pkl").write_bytes(pickled(ARRAYS[:2]))
+    with PickleReader(str(tmp_path / "out.pkl")) as reader:
+        assert list(reader.map(len)) == [2, 0]
+    with pytest.raises(InputError, match=r"cannot read .*missing: No such file or directory"):
+        PickleReader(str(tmp_path / "missing"))
+
+
 @PROTOCOLS
 def test_reader_reads_every_protocol(protocol: int) -> None:
     arrays = [*ARRAYS, *OTHER_LAYOUTS]
@@ -202,7 +210,7 @@ def test_reader_repeats_arrays_that_are_listed_several_times(protocol: int) -> N
     one, other, blank = np.ones((2, 300)), np.zeros((1, 300)), np.empty((0, 300))
     content = pickle.dumps([one, one, other, blank, other, blank, one], protocol)
     calls = []
-    lengths = PickleReader(io.BytesIO(content), "it").map(lambda a: calls.append(a) or len(a))
+    lengths = PickleReader("it", io.BytesIO(content)).map(lambda a: calls.append(a) or len(a))
     assert list(lengths) == [2, 2, 1, 0, 1, 0, 2]
     assert len(calls) == 3
 
@@ -221,7 +229,7 @@ def test_reader_frees_data_although_pickle_dump_memoizes_it(protocol: int) -> No
     file = io.BytesIO(pickle.dumps(arrays, protocol))
     tracemalloc.start()
     try:
-        assert list(PickleReader(file, "it").map(len)) == [1024] * 10
+        assert list(PickleReader("it", file).map(len)) == [1024] * 10
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -234,12 +242,12 @@ def test_reader_reports_files_that_cannot_be_read() -> None:
         Path("/proc/self/mem").open("rb") as file,
         pytest.raises(InputError, match="cannot read it: "),
     ):
-        list(PickleReader(file, "it"))
+        list(PickleReader("it", file))
 
 
 def test_errors_of_the_caller_are_not_taken_for_damage() -> None:
     with pytest.raises(ValueError, match="the caller's"):
-        list(PickleReader(io.BytesIO(pickled(ARRAYS[:1])), "it").map(fail))
+        list(PickleReader("it", io.BytesIO(pickled(ARRAYS[:1]))).map(fail))
 
 
 def fail(array: np.ndarray) -> None:

@@ -68,18 +68,22 @@ def about_of(metadata: Any, format_id: str) -> Mapping[str, Any]:
 class Reader(ABC):
     """Reads the arrays of a result in order; a context manager.
 
-    Results may be of unknown origin, and damaged.
+    The result may be of unknown origin, and it may be damaged.
+
+    Args:
+        path: The path of the result; also its name in messages.
 
     Attributes:
-        path: The path of the result, as it is called in messages.
         about: How the arrays were computed, if the result says so; JSON values.
     """
 
     description: ClassVar[str]
     """What it reads, such as ``an HDF5 file``."""
-    path: str
     damage: tuple[type[Exception], ...] = PARSER_ERRORS
-    """The exceptions of the parser that mean that the result is damaged."""
+    """What the parser raises if the result is damaged."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     @property
     def about(self) -> Mapping[str, Any]:

@@ -121,7 +121,7 @@ class Hdf5Reader(Reader):
     damage = (OSError, *PARSER_ERRORS)
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self._h5py = _import_h5py()
         with self._parsing():
             self._hdf5 = self._h5py.File(os.fsencode(path), "r")

@@ -32,10 +32,10 @@ _FORMAT = "bert-tokemb npyd 1"
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = 128
-"""Bytes of a header, whatever the shape, which is known only at the end."""
+"""Bytes of a header. Its size is fixed, because the shape is known only at the end."""
 
 _MAX_HEADER = 1 << 16
-"""Bytes of the headers that other programs write, at most."""
+"""Bytes of a header that another program wrote, at most."""
 
 
 class NpydWriter(Writer):
@@ -167,7 +167,7 @@ class EmbeddedText(Reader, Sequence[FloatArray]):
     damage = (*PARSER_ERRORS, tokenize.TokenError)
 
     def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
+        super().__init__(str(path))
         directory = Path(path)
         with self._parsing():
             if directory.is_dir() and not (directory / _METADATA).exists():

@@ -150,7 +150,7 @@ class ParquetReader(Reader):
     description = "a Parquet file"
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self._pa, pq = _import_pyarrow()
         self.damage = (OSError, *PARSER_ERRORS, self._pa.ArrowException)
         with self._parsing():

@@ -19,6 +19,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 
@@ -178,17 +179,19 @@ class PickleReader(Reader):
     """Reads a pickled list of arrays of unknown origin safely.
 
     Args:
-        file: A binary file, or a pipe.
-        path: What it is called in messages.
+        path: The path of the pickle; also its name in messages.
+        file: An open file to read instead, such as a pipe.
     """
 
     description = "a pickled list of arrays"
 
-    def __init__(self, file: BinaryIO, path: str) -> None:
-        self.path = path
-        self._file = file
+    def __init__(self, path: str, file: BinaryIO | None = None) -> None:
+        super().__init__(path)
+        with self._parsing():
+            self._file = file or Path(path).open("rb")  # noqa: SIM115 - see close
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        # Holds the arrays that pickle.dump lists together; map does not.
         return self.map(lambda array: array)
 
     def map(self, function: Callable[[npt.NDArray[Any]], T]) -> Iterator[T]:
@@ -238,7 +241,7 @@ _NDARRAY_TYPE = object()
 _NUMERIC = re.compile("[biuf][1248]")
 
 _MAX_SHARED = 256
-"""Bytes or characters; longer values are the data of arrays, see :class:`_Data`."""
+"""Bytes or characters of values that may be used several times; see :class:`_Data`."""
 
 
 class _Machine:

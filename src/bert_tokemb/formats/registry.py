@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,7 @@ class Format:
 
     name: str
     writer: type[Writer]
-    reader: Callable[..., Reader]
-    """Makes the reader, given a path; for a pickle, given an open file and its path."""
+    reader: type[Reader]
     suffixes: tuple[str, ...]
     magic: bytes | None
     """How its files begin; None for a directory."""
@@ -49,7 +48,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def format_of(name: str, chosen: str | None = None) -> Format:
-    """Return the format of an output: the chosen one, or the one that its name ends in, or ``pkl``.
+    """Return the format of an output: the chosen one, else that of its suffix, else ``pkl``.
 
     Raises:
         OutputNameError: if the name is empty, or ends like that of a compressed file.
@@ -64,9 +63,10 @@ def format_of(name: str, chosen: str | None = None) -> Format:
 
 
 def open_reader(path: str) -> Reader:
-    """Open a result for reading: a directory, or a file whose content or else name says its format.
+    """Open a result for reading.
 
-    A pickle can also be read from a pipe.
+    The first bytes of a file determine its format, or else its name does. A pickle may come from a
+    pipe.
 
     Raises:
         InputError: if it cannot be read, or is not a result.
@@ -76,14 +76,15 @@ def open_reader(path: str) -> Reader:
         if path and Path(path).is_dir():
             return EmbeddedText(path)
         file = closing.enter_context(open(path, "rb"))  # noqa: PTH123
-        # peek, because a pipe cannot be read twice.
+        # Nothing is consumed, because a pipe cannot be read twice.
         format = _format_by_content(file.peek(8)) or _format_by_suffix(path)
         if format.name == _DEFAULT:
             closing.pop_all()
-            return PickleReader(file, path)
+            return PickleReader(path, file)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InputError(
-                f"cannot read {path}: only a pickle can be read from a pipe, not {format.name}"
+                f"cannot read {path}: {format.reader.description} cannot be read from a pipe, only "
+                "a pickle can"
             )
     return format.reader(path)
 
