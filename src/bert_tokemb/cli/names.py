@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from itertools import combinations
 
 from ..errors import OutputError, UsageError
-from ..storage.target import STDOUT, OutputTarget
+from ..storage.target import OutputTarget
 
 __all__ = ["refuse_same_files"]
 
 
 def refuse_same_files(input_name: str, output_name: str, report_name: str | None) -> None:
-    """Check that the input, the output, the report and their hidden files are different files.
+    """Check that the input, the output and the report are different files.
 
     Raises:
         UsageError: if two of them are the same file.
     """
-    source, output = _identities(input_name, 0), _identities(output_name, 1)
-    _refuse("INPUT", input_name, source[:1], "--output", output_name, output)
+    files = [("INPUT", input_name, 0), ("--output", output_name, 1)]
     if report_name:
-        if output_name == "-" and OutputTarget.resolve(report_name).descriptor == STDOUT:
-            raise UsageError("--output and --report are both standard output: give two files")
-        report = _identities(report_name, 1)
-        _refuse("INPUT", input_name, source[:1], "--report", report_name, report)
-        _refuse("--output", output_name, output, "--report", report_name, report)
+        files.append(("--report", report_name, 1))
+    for (one, name, descriptor), (other, other_name, other_descriptor) in combinations(files, 2):
+        identity = _identity_of(name, descriptor)
+        if identity and identity == _identity_of(other_name, other_descriptor):
+            raise UsageError(f"{one} and {other} are the same file, {name}: give two files")
 
 
-def _refuse(
-    one: str,
-    name: str,
-    identities: list[object],
-    other: str,
-    other_name: str,
-    others: list[object],
-) -> None:
-    if identities[:1] == others[:1] != []:
-        raise UsageError(f"{one} and {other} are the same file, {name}: give two files")
-    if set(identities) & set(others):
-        raise UsageError(
-            f"{one} {name} and {other} {other_name} conflict: an output has hidden files next to "
-            "it, and one of them is the other file; give another name"
-        )
+def _identity_of(name: str, descriptor: int) -> object:
+    """Return a value that identifies a file, whether or not it exists.
 
-
-def _identities(name: str, descriptor: int) -> list[object]:
-    """Return values that identify a file and its hidden files, whether or not they exist.
-
-    The file comes first. The list is empty for a device or a pipe: it has no hidden files, and may
-    be written by several programs.
+    None for a device or a pipe, which may be used twice, except that a result and a report cannot
+    both go to standard output.
 
     Args:
         name: A path, or ``-``.
@@ -57,19 +39,12 @@ def _identities(name: str, descriptor: int) -> list[object]:
     """
     try:
         target = OutputTarget.resolve(name)
-        if name == "-" or target.descriptor is not None:
-            found = os.fstat(descriptor if name == "-" else target.descriptor or 0)
-            return [(found.st_dev, found.st_ino)] if stat.S_ISREG(found.st_mode) else []
+        used = descriptor if name == "-" else target.descriptor
+        status = target.status if used is None else os.fstat(used)
     except (OSError, OutputError):  # opening it will fail, with a message of its own
-        return []
-    if target.is_stream:
-        return []
-    return [_identity_of(path) for path in (target.path, target.workspace, target.previous)]
-
-
-def _identity_of(path: Path) -> object:
-    try:
-        found = path.lstat()  # symbolic links are resolved before, and not followed in hidden names
-    except OSError:
-        return path
-    return (found.st_dev, found.st_ino)
+        return None
+    if status is None:
+        return target.path
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return "standard output" if used == 1 else None
+    return (status.st_dev, status.st_ino)
