@@ -8,12 +8,16 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_tokemb.errors import ModelError
 from bert_tokemb.models.engine import Engine
+from bert_tokemb.models.graph import GraphBuilder
+from bert_tokemb.models.loading import load_model
+from bert_tokemb.models.parameters import finish
 from support.checkpoints import write_google
 from support.models import (
     TINY,
@@ -258,6 +262,20 @@ def test_int8_is_close_to_fp32(layers: Sequence[int], kernel_bits: int, shared_t
     assert quantized.shape == exact.shape
     assert cosines(quantized, exact).min() > 0.98
     assert not np.array_equal(quantized, exact)
+
+
+def test_float16_graph_has_float16_output(shared_tiny: Path) -> None:
+    """Only GPUs run it."""
+    model = load_model(str(shared_tiny))
+    made = model.architecture.parameters(model.weights, model.config, 2, position_embeddings=True)
+    parameters = dict(finish(made, "model", dtype=np.float16))
+    serialized = model.architecture.build_graph(GraphBuilder(parameters), model.config, (0, 1))
+    graph = onnx.load_from_string(serialized).graph
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    assert {tensor.data_type for tensor in graph.initializer} == {
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.INT64,  # shapes
+    }
 
 
 def cosines(a: Array, b: Array) -> Array:

@@ -14,7 +14,7 @@ from bert_tokemb.errors import ModelError, UsageError
 from bert_tokemb.models.loading import DEFAULT_MODEL, load_model
 from support.checkpoints import write_google
 from support.models import minilm_directory
-from support.tiny import PIECES, refusal, start, write_tiny
+from support.tiny import PIECES, VOCABULARY, refusal, start, write_tiny
 
 # --- Directories ------------------------------------------------------------------------------
 
@@ -71,6 +71,31 @@ def test_directory_in_place_of_a_file_is_refused(file: str, tiny: Path) -> None:
     (tiny / file).unlink(missing_ok=True)
     (tiny / file).mkdir()
     assert refusal(tiny) == f"cannot read {file}: Is a directory"
+
+
+@pytest.mark.parametrize("padding", [0, 1, 128])
+def test_padded_embeddings_are_accepted(padding: int, tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path / "model")
+    (directory / "vocab.txt").write_text(
+        "".join(f"{piece}\n" for piece in pieces_less(padding)), "utf-8"
+    )
+    start(directory)
+
+
+def test_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path / "model")
+    (directory / "vocab.txt").write_text(
+        "".join(f"{piece}\n" for piece in pieces_less(129)), "utf-8"
+    )
+    assert refusal(directory) == (
+        f"the vocabulary in DIR has {PIECES - 129} pieces, but the model {PIECES}: they do not "
+        "belong together"
+    )
+
+
+def pieces_less(number: int) -> Sequence[str]:
+    """Return the vocabulary of the tiny model without its last pieces."""
+    return VOCABULARY[: PIECES - number]
 
 
 def test_released_checkpoint_is_preferred(tmp_path: Path) -> None:
