@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,9 +22,10 @@ from bert_serving.client import BertClient
 from common import some_text, take_turns, tell
 
 from bert_tokemb import Address
+from support.client import connect
 from support.genuine import NONE, GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
-from support.ours import OurServer, client_of
+from support.ours import OurServer
 
 EXPECTED = {"256": 10, "NONE": 2}
 """By -max_seq_len: the least expected ratio."""
@@ -41,7 +41,7 @@ def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[n
     def work(client: BertClient, own: Sequence[list[str]]) -> list[np.ndarray]:
         return [client.encode(texts) for texts in own]
 
-    connected = [client_of(address, timeout=-1) for _ in range(clients)]
+    connected = [connect(address) for _ in range(clients)]
     try:
         with ThreadPoolExecutor(clients) as pool:
             shares = [requests[i::clients] for i in range(clients)]
@@ -86,7 +86,6 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # the client warns about every request without a limit
     lines = some_text(options.text)[: options.lines]
     with tempfile.TemporaryDirectory() as made:
         weights = minilm_weights()

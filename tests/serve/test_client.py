@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from bert_tokemb import Address, ServerEncoder, embed, open_local
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.settings import Limits, Settings
-from support.ours import RawClient, client_of, serving, wait_until
+from support.client import connect
+from support.ours import RawClient, serving, wait_until
 from support.seed import seed_embed
 from support.tiny import start
-
-pytestmark = pytest.mark.filterwarnings("ignore:server does not put a restriction")
 
 # Small enough that tests exceed them quickly.
 LIMITS = Limits(quiet=0.05, request_bytes=1 << 20, reply_bytes=10 << 20, absence=1.0)
@@ -43,7 +41,7 @@ def address(engine: Engine) -> Iterator[Address]:
 
 @pytest.fixture
 def client(address: Address) -> Iterator[BertClient]:
-    with client_of(address) as client:
+    with connect(address) as client:
         yield client
 
 
@@ -171,7 +169,7 @@ def test_failed_request_raises_in_its_client_alone(
         no_special_token=True,
     )
     with serving(engine, settings) as address:
-        with client_of(address) as client, client_of(address) as other:
+        with connect(address) as client, connect(address) as other:
             client.receiver.setsockopt(zmq.RCVTIMEO, 60_000)
             number = client._send(b'[["a"], []]', 2)  # past the checks of the client
             with pytest.raises(KeyError):
@@ -263,16 +261,14 @@ def run_clients(
     replies: dict[int, list[np.ndarray[Any, Any]]] = {}
 
     def work(i: int) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             replies[i] = [client.encode(texts[i]) for _ in range(rounds)]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(texts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(240)
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
     return replies
 
 

@@ -19,11 +19,10 @@ from bert_tokemb.cli.launch import resolve_host
 from bert_tokemb.cli.original_flags import POOLING_STRATEGIES
 from bert_tokemb.errors import LongSentenceError
 from bert_tokemb.serve.pooling import Pooling
+from support.client import connect
 from support.command import Command
-from support.ours import OurServer, client_of, invoke_serve
+from support.ours import OurServer, invoke_serve
 from support.tiny import write_tiny
-
-pytestmark = pytest.mark.filterwarnings("ignore:server does not put a restriction")
 
 
 def log_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -43,7 +42,7 @@ def test_serve_announces_itself_and_stops_cleanly(shared_tiny: Path) -> None:
 
 def test_verbose_logs_every_request(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             client.encode(["a", "b"])
 
     lines = log_of(invoke_serve(client, "--model", shared_tiny, "--verbose"))
@@ -62,7 +61,7 @@ def test_server_config_reports_options(shared_tiny: Path) -> None:
     configs = []
 
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             configs.append(client.server_config)
         configs.append(address)
 
@@ -114,7 +113,7 @@ def test_engine_options_take_effect(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
         names = [thread.name for thread in threading.enumerate()]
         threads.append(max(int(name[7:]) for name in names if name.startswith("engine-")) + 1)
-        with client_of(address) as client:
+        with connect(address) as client:
             vectors.append(client.encode(["hello world"])[0])
 
     for options in (("--threads", "1", "--precision", "int8"), ("--threads", "9")):
@@ -128,7 +127,7 @@ def test_engine_options_take_effect(shared_tiny: Path) -> None:
 
 def test_options_are_read_from_the_environment(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             assert client.encode(["a"]).shape == (1, 64)
 
     env = {"BERT_TOKEMB_POOLING_STRATEGY": "REDUCE_MEAN_MAX"}
@@ -178,7 +177,7 @@ def serve_with_ready_file(ready: Path, model: Path, replacement: str = "") -> No
 
     def client(address: Address) -> None:
         assert ready.read_text() == f"{address}\n"
-        with client_of(address) as client:
+        with connect(address) as client:
             client.encode(["a"])
         if replacement:
             ready.write_text(replacement)
@@ -301,7 +300,7 @@ def test_original_flags_are_all_accepted(shared_tiny: Path) -> None:
     )
 
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             assert client.encode(["a"]).shape == (1, 3, 96)
 
     lines = log_of(invoke_serve(client, *flags))
@@ -332,7 +331,7 @@ def test_original_ports_have_aliases_of_which_the_last_counts(
 
 def test_original_defaults(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             assert client.encode(["hello " * 100]).shape == (1, 32)
             config = client.server_config
             assert (config["max_seq_len"], config["cpu"]) == (25, False)
@@ -360,7 +359,7 @@ def test_case_is_determined_by_flag_or_model(
         flags = (*flags, "-pooling_strategy", "NONE", "-show_tokens_to_client", "-model_dir")
 
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             _, tokens = client.encode(["The the"], show_tokens=True)
             assert tokens == [["[CLS]", "[UNK]" if cased else "the", "the", "[SEP]"]]
             assert client.server_config["do_lower_case"] == (not cased)

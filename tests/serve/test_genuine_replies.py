@@ -11,13 +11,12 @@ import shutil
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import pytest
 
 from support.cases import CASES
-from support.genuine import NONE, GenuineServer, known_to_the_server, make_model
-from support.models import TINY, as_tensorflow
-from support.ours import OurServer, client_of
+from support.client import connect
+from support.genuine import NONE, GenuineServer, known_to_the_server
+from support.ours import OurServer
 from support.replies import (
     FLAGS,
     MANY,
@@ -31,21 +30,11 @@ from support.replies import (
     settings_of,
 )
 from support.texts import random_words
-from support.tiny import VOCABULARY, WEIGHTS
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("genuine"),
-    pytest.mark.filterwarnings("ignore:server does not put a restriction"),
 ]
-
-
-@pytest.fixture(scope="module")
-def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model of the tests as Google released models, for both servers."""
-    weights = tmp_path_factory.mktemp("weights") / "weights.npz"
-    np.savez(weights, **as_tensorflow(WEIGHTS))
-    return make_model(tmp_path_factory.mktemp("release"), TINY, VOCABULARY, weights)
 
 
 def plain(*, cased: bool) -> list[str]:
@@ -56,12 +45,12 @@ def plain(*, cased: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("label", FLAGS)
-def test_replies_are_those_of_the_genuine_server(label: str, tiny_release: Path) -> None:
+def test_replies_are_those_of_the_genuine_server(label: str, uncased_model: Path) -> None:
     flags = FLAGS[label]
-    options = ("-model_dir", tiny_release, *flags)
+    options = ("-model_dir", uncased_model, *flags)
     more = {"plain": plain(cased=False), "a thousand": MANY}
     with GenuineServer(*options) as theirs, OurServer(*options) as ours:
-        with client_of(theirs.address) as their_client, client_of(ours.address) as our_client:
+        with connect(theirs.address) as their_client, connect(ours.address) as our_client:
             for texts in requests_for(flags, more).values():
                 assert_same(ask(our_client, texts), ask(their_client, texts), flags)
             requests = requests_for(flags, REQUESTS)
@@ -95,7 +84,7 @@ def test_tuned_model_with_other_file_names(
         *("-config_name", "other.json", "-cased_tokenization", *NONE, "-max_seq_len", "NONE"),
     )
     with GenuineServer(*flags) as theirs, OurServer(*flags) as ours:
-        with client_of(ours.address) as our_client, client_of(theirs.address) as their_client:
+        with connect(ours.address) as our_client, connect(theirs.address) as their_client:
             texts = plain(cased=True)
             assert_same(ask(our_client, texts), ask(their_client, texts), ())
             assert our_client.server_config["do_lower_case"] is False

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from bert_tokemb import Address
-from support.ours import OurServer, RawClient, client_of, serve_command, wait_until
-
-pytestmark = pytest.mark.filterwarnings("ignore:server does not put a restriction")
+from support.client import connect
+from support.ours import OurServer, RawClient, serve_command, wait_until
 
 TIMEOUT = 60  # seconds
 
@@ -41,7 +40,7 @@ def address_in(ready: Path) -> Address:
 def test_signal_drains_pending_requests(signum: int, shared_tiny: Path) -> None:
     texts = ["the " * 60] * 500
     with OurServer("--model", shared_tiny, "--threads", "1", "--verbose") as server:
-        with client_of(server.address) as client:
+        with connect(server.address) as client:
             for _ in range(4):
                 client.encode(texts, blocking=False)
             wait_until(lambda: len(server.logged("request")) == 4)
@@ -54,7 +53,7 @@ def test_signal_drains_pending_requests(signum: int, shared_tiny: Path) -> None:
 
 def test_signal_drains_requests_that_have_not_been_received(shared_tiny: Path) -> None:
     with OurServer("--model", shared_tiny, "--threads", "1") as server:
-        with client_of(server.address) as client:
+        with connect(server.address) as client:
             client.receiver.rcvtimeo = 1000 * TIMEOUT  # fetch_all() has no time-out
             server.process.send_signal(signal.SIGSTOP)
             for _ in range(300):
@@ -70,7 +69,7 @@ def test_second_signal_ends_the_server_at_once(shared_tiny: Path, tmp_path: Path
     ready = tmp_path / "ready"
     options = ("--threads", "1", "--verbose", "--ready-file", ready)
     with OurServer("--model", shared_tiny, *options) as server:
-        with client_of(server.address) as client:
+        with connect(server.address) as client:
             for _ in range(50):
                 client.encode(["hello world " * 20] * 500, blocking=False)
             wait_until(lambda: len(server.logged("request")) == 50)
@@ -94,7 +93,7 @@ def test_full_stdout_does_not_block_the_server(shared_tiny: Path, tmp_path: Path
     ready = tmp_path / "ready"
     command = serve_command("--model", shared_tiny, "--ready-file", ready)
     with subprocess.Popen(command, stdout=writer) as process:
-        with client_of(address_in(ready)) as client:
+        with connect(address_in(ready)) as client:
             client.encode(["a"])
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT) == 0
@@ -131,7 +130,7 @@ def test_unread_log_does_not_block_the_server(shared_tiny: Path) -> None:
         _, address = process.stdout.readline().split()
         process.stdout.close()
         host, port, port_out = address.split(":")
-        with client_of(Address(host, int(port), int(port_out))) as client:
+        with connect(Address(host, int(port), int(port_out))) as client:
             for _ in range(300):  # more lines than a pipe holds
                 client.encode(["a"])
         process.send_signal(signal.SIGTERM)
@@ -152,7 +151,7 @@ def test_client_that_does_not_read_takes_bounded_memory(shared_tiny: Path) -> No
     texts = ["the " * 62] * 400  # 64 pieces of 96 numbers, 400 times: 9.8 MB
     with OurServer("--model", shared_tiny, "--layers", "0,1,2", "--verbose") as server:
         before = resident(server.process)
-        with RawClient(server.address, b"mute") as raw, client_of(server.address) as client:
+        with RawClient(server.address, b"mute") as raw, connect(server.address) as client:
             for number in range(60):
                 raw.ask(texts, number)
             wait_until(
@@ -183,7 +182,7 @@ def test_requests_of_absent_client_are_not_computed_to_the_end(shared_tiny: Path
             for number in range(2, 30):
                 raw.ask(["the " * 60] * 20_000, number)
             wait_until(lambda: len(server.logged("request")) == 29)
-        with client_of(server.address) as client:
+        with connect(server.address) as client:
             assert client.encode(["a"]).shape == (1, 3, 32)
         wait_until(lambda: server.logged("requests dropped: the client is gone"))
         assert "gone#29" not in [line["sender"] for line in server.logged("reply")]
@@ -192,7 +191,7 @@ def test_requests_of_absent_client_are_not_computed_to_the_end(shared_tiny: Path
 @pytest.mark.slow
 def test_small_request_overtakes_a_large_one(shared_tiny: Path) -> None:
     with OurServer("--model", shared_tiny, "--threads", "1", "--verbose") as server:
-        with client_of(server.address) as one, client_of(server.address) as other:
+        with connect(server.address) as one, connect(server.address) as other:
             one.encode(["the " * 40] * 20_000, blocking=False)
             wait_until(lambda: server.logged("request"))
             other.encode(["a"])
@@ -207,7 +206,7 @@ def test_memory_does_not_grow_with_requests(shared_tiny: Path) -> None:
         sizes = []
         for _ in range(3):
             for _ in range(20):
-                with client_of(server.address) as client:
+                with connect(server.address) as client:
                     for _ in range(50):
                         client.encode(["hello world " * 5] * 3)
             sizes.append(resident(server.process))

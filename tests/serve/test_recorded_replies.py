@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bert_tokemb import Address
-from support.ours import client_of, invoke_serve
+from support.client import connect
+from support.ours import invoke_serve
 from support.replies import (
     FLAGS,
     REQUESTS,
@@ -19,8 +20,6 @@ from support.replies import (
     settings_of,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:server does not put a restriction")
-
 
 @pytest.mark.parametrize("label", FLAGS)
 def test_replies_are_those_recorded(label: str, shared_tiny: Path) -> None:
@@ -28,7 +27,7 @@ def test_replies_are_those_recorded(label: str, shared_tiny: Path) -> None:
     settings, replies = load_recording(label)
 
     def client(address: Address) -> None:
-        with client_of(address) as client:
+        with connect(address) as client:
             for name, texts in requests_for(flags, REQUESTS).items():
                 assert_same(ask(client, texts), replies[name], flags)
             assert common_settings(settings_of(client)) == settings

@@ -1,4 +1,4 @@
-"""Our own server, as a process or in this one, and clients for it."""
+"""Our own server, as a process or in this one, and a client without rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from threading import Event, Thread
 from typing import Any
 
 import zmq
-from bert_serving.client import BertClient
 
 from bert_tokemb import Address
 from bert_tokemb.models.engine import Engine
@@ -30,7 +29,6 @@ from .command import invoke
 __all__ = [
     "OurServer",
     "RawClient",
-    "client_of",
     "invoke_serve",
     "serve_command",
     "serving",
@@ -162,43 +160,6 @@ def serving(
         finally:
             server.stop()
             thread.join()
-
-
-def client_of(address: Address, **options: Any) -> BertClient:
-    """Connect an unmodified client that waits at most a minute for a reply.
-
-    A reply that a server publishes before the client's subscription has arrived is lost. So the
-    settings, for which the client asks when it is made, are requested until the server answers.
-    """
-    settings = {"timeout": 1000 * TIMEOUT, "check_length": False, **options}
-    unchecked = {**settings, "timeout": 1000, "ignore_all_checks": True}
-    client = BertClient(address.host, address.port, address.port_out, **unchecked)
-    try:
-        config = _first_config(client)
-    except BaseException:
-        client.close()
-        raise
-    # What the client does in its constructor.
-    client.timeout = settings["timeout"]
-    client.token_info_available = bool(config["show_tokens_to_client"])
-    if settings["check_length"]:
-        client.length_limit = config["max_seq_len"]
-    return client
-
-
-def _first_config(client: BertClient) -> dict[str, Any]:
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            config: dict[str, Any] = client.server_config
-        except TimeoutError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            # Late answers to earlier requests, which nothing will fetch.
-            client.pending_request.clear()
-            client.pending_response.clear()
-            return config
 
 
 class RawClient:
