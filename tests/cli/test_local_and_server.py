@@ -60,7 +60,7 @@ def test_engine_options_by_variables(
     model: Path, invoke: Command, text: Path, tmp_path: Path
 ) -> None:
     output, more = tmp_path / "out", ("--threads", "1", "--device", "cpu", "--precision", "int8")
-    variables = {"BERT_TOKEMB_CACHE": str(tmp_path), "BERT_TOKEMB_LAYERS": "-1,0"}
+    variables = {"BERT_TOKEMB_LAYERS": "-1,0"}
     done = invoke("embed", text, "-o", output, "--model", model, *more, env=variables)
     assert done.returncode == 0
     rough = load(output)
