@@ -38,7 +38,7 @@ def run_job(
     Raises:
         TokembError: if anything but a bug prevents the result.
     """
-    started = time.time()
+    started = time.monotonic()
     strategy = load_strategy(options.strategy)
     with ExitStack() as stack:
         text = stack.enter_context(TextInput(options.input_name))
@@ -68,7 +68,7 @@ def run_job(
         output.finish()
         ignore_signals()
         output.commit()
-        seconds = time.time() - started
+        seconds = time.monotonic() - started
         say(summary(text.name, output, tally, resumed, seconds))
         if report:
-            report.write(report_json(text.name, output, command, tally, resumed, started, seconds))
+            report.write(report_json(text.name, output, command, tally, resumed, seconds))

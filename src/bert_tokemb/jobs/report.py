@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -65,14 +65,12 @@ def report_json(
     command: Command,
     tally: Tally,
     resumed: Tally,
-    started: float,
     seconds: float,
 ) -> bytes:
     """Return the JSON report of a run.
 
     Args:
         command: The options.
-        started: Seconds since the epoch.
 
     The other arguments are those of :func:`summary`.
     """
@@ -84,7 +82,9 @@ def report_json(
         "output": output.target.name,
         "bytes": output.size,
         "width": command.content.width,
-        "started": datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds"),
+        "started": (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat(
+            timespec="seconds"
+        ),
         "seconds": round(seconds, 3),
         "sentences_resumed": resumed.sentences,
         "words_resumed": resumed.words,
