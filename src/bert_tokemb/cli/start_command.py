@@ -38,6 +38,12 @@ def start_command(address: Address, config: Mapping[str, Any] | None = None) -> 
     >>> print(start_command(Address(), settings).replace(" -max", "\\n-max"))
     bert-serving-start -model_dir 'my model' -pooling_strategy NONE -show_tokens_to_client
     -max_seq_len NONE -pooling_layer -1 -2 -cpu -port 5555 -port_out 5556
+    >>> settings = {"model_dir": "m", "max_seq_len": 256}  # 25, the default, is too short
+    >>> print(start_command(Address(), settings).replace(" -max", "\\n-max"))
+    bert-serving-start -model_dir m -pooling_strategy NONE -show_tokens_to_client
+    -max_seq_len 256 -port 5555 -port_out 5556
+    >>> "-max_seq_len NONE" in start_command(Address(), {**settings, "max_seq_len": 25})
+    True
     >>> settings = {"bert_tokemb_model": "model", "pooling_layer": [-1], "max_seq_len": 128}
     >>> print(start_command(Address(), settings))
     bert-tokemb serve --model model --layers -1 --max-seq-len 128 --port 5555 --port-out 5556
