@@ -1,4 +1,7 @@
-"""Record the replies of the genuine server again: uv run python tests/record_server.py"""
+"""Record the replies of the genuine server again.
+
+Run it as ``uv run --group dev python tests/record_server.py``.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def main() -> NoReturn:
     except Interrupted as interrupted:
         with suppress(OSError, AttributeError):  # standard error may be closed
             name = interrupted.signal.name
-            sys.stderr.write(f"bert-tokemb: stopped by {name}; no output file was written\n")
+            sys.stderr.write(f"bert-tokemb: stopped by {name}\n")
         _exit(interrupted.exit_code)
 
 

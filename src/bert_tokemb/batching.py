@@ -26,31 +26,31 @@ _PER_CHARACTER = 100
 
 @dataclass(slots=True)
 class ReorderBuffer:
-    """The results of one chunk, until all of them are there."""
+    """The results of one chunk, until the chunk is complete."""
 
     first_line: int
     last_line: int = 0
     resume_point: Any = None
     """The state of the text after the last line, as the caller recorded it."""
-    users: Counter[int] = field(default_factory=Counter)
-    """By line of each encoded sentence: how many lines still need its result."""
-    equal_to: dict[int, int] = field(default_factory=dict)
-    """By line of each repeated sentence: the line of the equal sentence that is encoded."""
+    remaining_uses: Counter[int] = field(default_factory=Counter)
+    """Maps the line of each encoded sentence to the number of lines that still need its result."""
+    duplicate_of: dict[int, int] = field(default_factory=dict)
+    """Maps the line of each repeated sentence to that of the equal sentence that is encoded."""
     done: dict[int, EmbeddedSentence] = field(default_factory=dict)
-    """By line: results that a line still needs."""
+    """Maps lines to results that are still needed."""
 
     @property
     def complete(self) -> bool:
         """Whether every sentence has its result."""
-        return len(self.done) == len(self.users)
+        return len(self.done) == len(self.remaining_uses)
 
     def take(self, line: int) -> EmbeddedSentence | None:
         """Return the result of a line, or None for a blank line. Call it once for each line."""
-        encoded = self.equal_to.pop(line, line)
+        encoded = self.duplicate_of.pop(line, line)
         if encoded not in self.done:
             return None
-        self.users[encoded] -= 1
-        if self.users[encoded]:
+        self.remaining_uses[encoded] -= 1
+        if self.remaining_uses[encoded]:
             # Copies for all but the last, so that each array can be written to.
             sentence = self.done[encoded]
             return replace(sentence, line=line, array=sentence.array.copy())
@@ -84,11 +84,11 @@ def read_chunks(
         buffer.last_line = number
         if words := line.split():
             encoded = first_seen.setdefault(" ".join(words), number)
-            buffer.users[encoded] += 1
+            buffer.remaining_uses[encoded] += 1
             if encoded == number:
                 prepared.append(prepare(Sentence(number, words)))
             else:
-                buffer.equal_to[number] = encoded
+                buffer.duplicate_of[number] = encoded
             size += _PER_SENTENCE + len(words) * (bytes_per_word + _PER_WORD)
             size += len(line) * (_PER_ASCII_CHARACTER if line.isascii() else _PER_CHARACTER)
             if size >= look_ahead:

@@ -1,8 +1,9 @@
 """Errors that a user's mistake or an outside fault can cause.
 
-Each message is one sentence that says what is wrong. It never names a command-line option: errors
-for which the command line has advice carry fields, and :mod:`bert_tokemb.cli.advice` turns these
-into the advice. Any other exception is a bug and keeps its traceback.
+Each message is one sentence that says what is wrong. It never names an option of
+``bert-tokemb``: errors for which the command line has advice carry fields, and
+:mod:`bert_tokemb.cli.advice` turns these into the advice. Any other exception is a bug and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -121,13 +122,13 @@ class LongSentenceError(InputError):
     line: int
     words: int
     limit: int
-    """The most pieces, special tokens excluded."""
+    """Maximum number of pieces, special tokens excluded."""
     limit_of: Literal["model", "max_seq_len", "server", "server's model"]
     """What sets the limit."""
     pieces: int | None = None
     """Pieces of the sentence; None if they are known only to exceed the limit."""
     model_limit: int | None = None
-    """The most pieces that the model itself accepts, special tokens included, if known."""
+    """Maximum number of pieces of the model itself, special tokens included, if known."""
 
     def __str__(self) -> str:
         pieces = f"{self.pieces} pieces, more" if self.pieces else "more pieces"
@@ -254,6 +255,9 @@ class MemoryShortageError(ModelError):
 class ThreadLimitError(ModelError):
     """The system does not allow another thread, or lacks the memory for one."""
 
+    def __str__(self) -> str:
+        return "the system does not allow another thread, or has no memory for one"
+
 
 @dataclass(eq=False)
 class ServerUnreachableError(ServerError):
@@ -367,7 +371,8 @@ def translate(
         action: What the block does, such as ``write out.pkl``. An ``OSError`` becomes
             ``cannot {action}: {reason}``.
         damage: Exceptions that mean damaged data. They win over ``OSError``.
-        damaged: What is then said, such as ``model.h5 is damaged``; the detail follows it.
+        damaged: The message for damaged data, such as ``model.h5 is damaged``; the detail is
+            appended.
 
     >>> with translate(InputError, "read text"):
     ...     open("no/such/file")

@@ -1,4 +1,4 @@
-"""Numbers and foreign text, formatted for people."""
+"""Human-readable numbers, and escapes for foreign text."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Pipeline(Generic[P]):
 
 
 def _check_shape(merged: FloatArray, encoded: EncodedBatch) -> None:
-    """Rows equal words, whatever a plug-in returns."""
+    """Raise StrategyError unless there is one row for each word."""
     expected = (len(encoded.counts), encoded.vectors.shape[1])
     if getattr(merged, "shape", None) != expected or merged.dtype != encoded.vectors.dtype:
         raise StrategyError(

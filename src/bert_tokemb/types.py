@@ -66,7 +66,7 @@ class BatchLimits:
     """The batches that suit an encoder."""
 
     pieces: int
-    """The most pieces, special tokens and padding included."""
+    """Maximum number of pieces, special tokens and padding included."""
     sentences: int
     uniform: bool = False
     """Whether all sentences of a batch must have the same length, so that none is padded."""
@@ -162,7 +162,7 @@ class Tally:
     windowed_sentences: int = 0
     """Sentences that were too long for the model and were embedded in windows."""
     examples: dict[str, list[Any]] = field(default_factory=dict)
-    """By the name of a count: the first line numbers, or ``[line, word]`` lists."""
+    """Maps the name of a count to its first line numbers, or ``[line, word]`` lists."""
 
     def add(self, sentence: EmbeddedSentence) -> None:
         """Count a sentence or a blank line that was yielded."""
@@ -218,7 +218,7 @@ class Encoder(Protocol[P]):
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Where the vectors come from, for people; JSON values."""
+        """Human-readable origin of the vectors; JSON values."""
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from support.command import Command, load
 from support.standin import StandIn
 
-STOPPED = "bert-tokemb: stopped by {}; no output file was written\n"
+STOPPED = "bert-tokemb: stopped by {}\n"
 
 
 @contextmanager

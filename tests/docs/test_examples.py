@@ -12,6 +12,7 @@ import resource
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -295,6 +296,7 @@ def test_shell_scripts_of_large_texts_run(
     (block,) = (b for b in blocks("docs/large-texts.md", "sh") if "xargs" in b.text)
     split, _, xargs, pipe = block.text.splitlines()
     monkeypatch.setenv("BERT_TOKEMB_MODEL", str(shared_tiny))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     script = f"""
         set -euo pipefail
         {split} < /dev/null

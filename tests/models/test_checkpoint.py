@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 import os
 import random
-import runpy
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import google_crc32c
 import numpy as np
@@ -53,7 +49,7 @@ from support.checkpoints import (
     write,
 )
 from support.genuine import SCRIPTS, server_python
-from support.models import TINY, toy_vocabulary
+from support.models import TINY, as_tensorflow, random_weights, toy_vocabulary
 
 Array = np.ndarray[Any, Any]
 Values = dict[str, Array]
@@ -157,7 +153,8 @@ def test_committed_checkpoint_is_what_tensorflow_writes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_model_written_by_tensorflow(uncased_model: Path) -> None:
-    expected = dict(drawn_variables())
+    vocabulary = toy_vocabulary(cased=False)
+    expected = as_tensorflow(random_weights(TINY, len(vocabulary)))
     checkpoint = Checkpoint(uncased_model / "bert_model.ckpt")
     assert checkpoint.shapes == {name: value.shape for name, value in expected.items()}
     for name, value in expected.items():
@@ -165,16 +162,6 @@ def test_model_written_by_tensorflow(uncased_model: Path) -> None:
         assert read.dtype == np.float32
         assert read.flags.c_contiguous
         np.testing.assert_array_equal(read, value)
-
-
-def drawn_variables() -> Iterator[tuple[str, Array]]:
-    """Yield the variables of the model as ``tests/genuine/make_checkpoint.py`` draws them."""
-    with mock.patch.dict(sys.modules, tensorflow=ModuleType("tensorflow")):
-        script = runpy.run_path(str(SCRIPTS / "make_checkpoint.py"))
-    drawing = np.random.RandomState(20190315)
-    config = dict(TINY, vocab_size=len(toy_vocabulary(cased=False)))
-    for name, shape in script["shapes"](config):
-        yield name, script["draw"](name, shape, drawing)
 
 
 # --- Written by our own writer ----------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What the tests stand on: old interpreters, genuine and stand-in servers, small models."""
+"""Helpers shared by the tests: old interpreters, servers, small models."""

@@ -3,7 +3,7 @@
 ``tests/data/genuine_server.npz`` contains, for each of the :data:`SCENARIOS`, the settings of the
 server and its reply to every text that the encoder sends. Record it again with
 
-    uv run python tests/record_server.py
+    uv run --group dev python tests/record_server.py
 
 The model is the tiny one of :func:`support.tiny.write_tiny`, with an uncased or a cased vocabulary.
 A recorded server answers requests of any size: it combines the recorded replies to single texts, as

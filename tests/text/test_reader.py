@@ -197,11 +197,7 @@ def test_resume_at_detects_changed_text(content: bytes, tmp_path: Path) -> None:
         point = text.resume_point()
     path.write_bytes(content)
     with TextInput(str(path)) as text:
-        start = text.resume_point()
         assert not text.resume_at(point)
-        text.rewind()
-        assert text.resume_point() == start
-        assert list(text) == content.decode("utf-8-sig").splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +225,6 @@ def test_resume_at_accepts_text_that_grew_after_its_last_line(
         assert text.resume_at(point) == (rest is not None)
         if rest is not None:
             assert list(text) == rest
-            end = text.resume_point()
-            text.rewind()
-            list(text)
-            assert text.resume_point() == end
+            with TextInput(str(path)) as whole:
+                list(whole)
+                assert whole.resume_point() == text.resume_point()

@@ -1,4 +1,4 @@
-"""Advice on errors: the only place that names command-line options in error messages."""
+"""Advice on errors of the library: what the user can do, in terms of command-line options."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from click.shell_completion import CompletionItem
 from ..errors import UsageError
 from ..signals import hold_signals
 from .console import log_to_stderr, print_message
-from .names import refuse_same_files
 from .options import (
     PATH,
     Command,
@@ -31,6 +30,7 @@ from .options import (
     threads_option,
     timeout_option,
 )
+from .same_files import refuse_same_files
 
 __all__ = ["embed"]
 
@@ -128,7 +128,8 @@ def _complete_strategy(
     default=True,
     help="Stop early if the result will not fit on the disk.",
 )
-@option("--look-ahead", type=int, default=32 << 20, hidden=True)
+# Hidden: tests use a small look-ahead in place of large texts.
+@option("--look-ahead", type=click.IntRange(min=1), default=32 << 20, hidden=True)
 @option("-q", "--quiet/--no-quiet", help="Suppress all output except errors.")
 def embed(**options: Any) -> Callable[[], None]:
     """Write one vector for each word of INPUT, a UTF-8 text with one sentence per line.

@@ -75,7 +75,7 @@ def _open_default(
     server: Address, options: Mapping[str, Any], given: Collection[str]
 ) -> AnyEncoder:
     where = f"{server.host}:{server.port}"
-    if _listens(server):
+    if server.listens(_PROBE_TIMEOUT):
         _refuse(
             given,
             _LOCAL_OPTIONS,
@@ -103,14 +103,6 @@ def _open_default(
 def _refuse(given: Collection[str], names: Sequence[str], why: str) -> None:
     if wrong := [f"--{name.replace('_', '-')}" for name in names if name in given]:
         raise UsageError(f"{' and '.join(wrong)} cannot be used {why}")
-
-
-def _listens(address: Address) -> bool:
-    try:
-        address.probe(_PROBE_TIMEOUT)
-    except OSError:
-        return False
-    return True
 
 
 def _open_server(address: Address, options: Mapping[str, Any]) -> AnyEncoder:

@@ -137,8 +137,8 @@ def _settings(flags: Mapping[str, Any], model_option: str | None) -> Settings:
 
     Args:
         flags: All flags of the original.
-        model_option: The value of ``--model``. Clients are told, so that they can print a command
-            that starts a server with other settings.
+        model_option: The value of ``--model``. It is reported to clients, so that they can print a
+            command that starts a server with other settings.
     """
     strategy = Pooling[flags["pooling_strategy"]]
     model = {} if model_option is None else {"bert_tokemb_model": model_option}
@@ -182,7 +182,7 @@ def _announced(sockets: Sockets, ready_file: str | None) -> Iterator[None]:
         with atomic_file(ready_file) as file:
             file.write(f"{address}\n".encode())
     if sys.stdout is not None:
-        # In a thread, since a pipe that nobody reads may be full.
+        # In a thread, since a pipe without a reader may be full.
         line = f"ready {address}\n".encode()
         Thread(target=_print, args=(sys.stdout.fileno(), line), daemon=True).start()
     try:

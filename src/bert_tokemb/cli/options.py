@@ -40,7 +40,7 @@ _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(readable=False, allow_dash=True)
-"""Completed by the shell, but not checked: whatever opens the file reports errors."""
+"""Completed by the shell, but not checked: the code that opens the file reports errors."""
 
 
 class Command(click.Command):

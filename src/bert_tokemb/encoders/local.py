@@ -266,9 +266,7 @@ class LocalEncoder:
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
-            raise ThreadLimitError(
-                "the system does not allow another thread, or has no memory for one"
-            ) from error
+            raise ThreadLimitError from error
 
     def _encode(self, batch: Sequence[LocalSentence]) -> EncodedBatch:
         vectors = self._compute([list(chain.from_iterable(one.pieces)) for one in batch])

@@ -25,7 +25,7 @@ Position: TypeAlias = Mapping[str, int]
 
 
 SentenceShape = Literal["2d", "3d"]
-"""``(n, c)``, or ``(1, n, c)`` as of a model with one layer."""
+"""``(n, c)``, or ``(1, n, c)``, as AllenNLP writes for one layer."""
 
 
 @dataclass(frozen=True, slots=True)

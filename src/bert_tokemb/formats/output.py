@@ -21,8 +21,8 @@ __all__ = ["Output"]
 class Output:
     """Takes one sentence after the other; a context manager.
 
-    The result takes its name in :meth:`commit`. If the block ends without it, what has been
-    written stays for a later run if :meth:`checkpoint` has saved a state, and else is removed.
+    :meth:`commit` puts the result in place. If the block ends without it, what has been written
+    stays for a later run if :meth:`checkpoint` has saved a state, and is removed otherwise.
 
     Args:
         target: Where the result goes.
@@ -31,7 +31,7 @@ class Output:
 
     Attributes:
         is_started: Whether anything may have been written.
-        is_complete: Whether the result has its name.
+        is_complete: Whether the result has been committed.
 
     Raises:
         OutputNameError: if the target is a terminal, or a stream and the format needs a file.

@@ -25,31 +25,35 @@ class DiskSpace:
 
     Args:
         output: Where the result is written.
-        content: What it contains.
-        size: Of the text, if it is known; otherwise :meth:`watch` warns later.
         options: Whether to check at all, and whether a partial output is resumed.
-
-    Raises:
-        DiskSpaceError: if the result does not fit.
     """
 
-    def __init__(
-        self, output: Output, content: Content, size: TextSize | None, options: EmbedOptions
-    ) -> None:
+    def __init__(self, output: Output, options: EmbedOptions) -> None:
         self._output = output
-        is_checked = options.disk_check and not output.target.is_stream
-        self._is_watching = is_checked and size is None
-        if is_checked and size:
-            self._check(content, size, can_resume=not options.restart)
+        self._is_enabled = options.disk_check and not output.target.is_stream
+        self._can_resume = not options.restart
+        self._is_watching = False
 
-    def _check(self, content: Content, size: TextSize, *, can_resume: bool) -> None:
+    def check(self, content: Content, size: TextSize | None) -> None:
+        """Compare the size of the result with the free space.
+
+        Args:
+            content: What the result contains.
+            size: Size of the text, or None if it is unknown; then :meth:`watch` warns later.
+
+        Raises:
+            DiskSpaceError: if the result does not fit.
+        """
+        if not self._is_enabled or size is None:
+            self._is_watching = self._is_enabled
+            return
         output = self._output
         needed = size.words * content.width * content.dtype.itemsize
         needed += size.lines * output.format.writer.bytes_per_sentence
         needed -= output.leftover
         if needed > (free := self._free()):
             # A partial output determines the data type.
-            is_resuming = can_resume and output.saved_state is not None
+            is_resuming = self._can_resume and output.saved_state is not None
             can_be_halved = content.dtype != np.float16 and not is_resuming
             raise DiskSpaceError(output.target.name, needed, free, can_be_halved)
 

@@ -18,7 +18,7 @@ from .disk_space import DiskSpace
 from .options import EmbedOptions
 from .progress import Progress
 from .report import report_json, summary
-from .resume import Command, open_output, resume_or_start
+from .resume import ResultIdentity, open_output, resume_or_start
 
 __all__ = ["run_job"]
 
@@ -45,10 +45,11 @@ def run_job(
         report = options.report_name and stack.enter_context(atomic_file(options.report_name))
         output = stack.enter_context(open_output(options, text))
         encoder = stack.enter_context(open_encoder())
-        command = Command.of(options, output.format, encoder)
+        identity = ResultIdentity.of(options, output.format, encoder)
         size = text.measure()
-        disk = DiskSpace(output, command.content, size, options)
-        tally = resume_or_start(options, text, output, command)
+        disk = DiskSpace(output, options)
+        disk.check(identity.content, size)
+        tally = resume_or_start(options, text, output, identity)
         resumed = replace(tally)
         if resumed.lines:
             say(f"bert-tokemb: resuming at sentence {resumed.sentences + 1}")
@@ -60,9 +61,9 @@ def run_job(
             ):
                 for sentence in chunk.sentences:
                     raise_if_interrupted()
-                    output.write(sentence.astype(command.content.dtype))
+                    output.write(sentence.astype(identity.content.dtype))
                 if text.is_rereadable:
-                    output.checkpoint(command.state(chunk.resume_point, tally))
+                    output.checkpoint(identity.state(chunk.resume_point, tally))
                 progress.reach(tally)
                 disk.watch(tally)
         output.finish()
@@ -71,4 +72,4 @@ def run_job(
         seconds = time.monotonic() - started
         say(summary(text.name, output, tally, resumed, seconds))
         if report:
-            report.write(report_json(text.name, output, command, tally, resumed, seconds))
+            report.write(report_json(text.name, output, identity, tally, resumed, seconds))

@@ -1,4 +1,4 @@
-"""What a run of ``embed`` is asked for."""
+"""The options of a run of ``embed``."""
 
 from __future__ import annotations
 

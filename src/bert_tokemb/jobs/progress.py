@@ -22,7 +22,7 @@ class Progress:
     """Shows how many words have been encoded, if standard error is a terminal; a context manager.
 
     Args:
-        size: Of the text, if known.
+        size: Size of the text, or None if it is unknown.
         resumed: What an earlier run has written.
         quiet: Whether to show nothing at all.
     """

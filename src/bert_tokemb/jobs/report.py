@@ -1,4 +1,4 @@
-"""What a run reports at the end: a line for people, and JSON for programs."""
+"""What a run reports at the end: the closing line, and JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from ..formats.output import Output
 from ..humanize import format_bytes, format_count
 from ..types import Tally
-from .resume import Command
+from .resume import ResultIdentity
 
 __all__ = ["FORMAT", "report_json", "summary"]
 
@@ -62,7 +62,7 @@ def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: fl
 def report_json(
     text: str,
     output: Output,
-    command: Command,
+    identity: ResultIdentity,
     tally: Tally,
     resumed: Tally,
     seconds: float,
@@ -70,7 +70,7 @@ def report_json(
     """Return the JSON report of a run.
 
     Args:
-        command: The options.
+        identity: The settings of the run.
 
     The other arguments are those of :func:`summary`.
     """
@@ -81,14 +81,14 @@ def report_json(
         "input": text,
         "output": output.target.name,
         "bytes": output.size,
-        "width": command.content.width,
+        "width": identity.content.width,
         "started": (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat(
             timespec="seconds"
         ),
         "seconds": round(seconds, 3),
         "sentences_resumed": resumed.sentences,
         "words_resumed": resumed.words,
-        "options": command.content.about,
+        "options": identity.content.about,
         "counts": counts,
         "first": {kind: list(map(_example, found)) for kind, found in examples.items()},
         "versions": {"python": platform.python_version(), **dict(_versions())},

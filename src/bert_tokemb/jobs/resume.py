@@ -29,7 +29,7 @@ from ..text.reader import ResumePoint, TextInput
 from ..types import Encoder, Tally
 from .options import EmbedOptions
 
-__all__ = ["Command", "open_output", "resume_or_start"]
+__all__ = ["ResultIdentity", "open_output", "resume_or_start"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ _FINGERPRINT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """What determines a result, except the text; JSON values."""
+class ResultIdentity:
+    """The settings and fingerprints that determine a result, except the text; JSON values."""
 
     content: Content
     settings: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Command:
     """What identifies the model and the strategy."""
 
     @classmethod
-    def of(cls, options: EmbedOptions, format: Format, encoder: Encoder[Any]) -> Command:
+    def of(cls, options: EmbedOptions, format: Format, encoder: Encoder[Any]) -> ResultIdentity:
         """Collect what determines the result of a run."""
         dtype = np.dtype(options.dtype or encoder.dtype)
         settings = {
@@ -100,7 +100,7 @@ def open_output(options: EmbedOptions, text: TextInput) -> Iterator[Output]:
 
 
 def resume_or_start(
-    options: EmbedOptions, text: TextInput, output: Output, command: Command
+    options: EmbedOptions, text: TextInput, output: Output, identity: ResultIdentity
 ) -> Tally:
     """Resume the run that was interrupted while it wrote the output, or start.
 
@@ -114,10 +114,10 @@ def resume_or_start(
     if state is None or options.restart:
         if output.leftover and not output.is_resumable:
             _log.warning("starting over: %s", _why_not_resumable(output, text))
-        output.start(command.content)
+        output.start(identity.content)
         return Tally()
     name = output.target.name
-    if changes := list(_changes(state, command)):
+    if changes := list(_changes(state, identity)):
         raise ResumeError(name, changes)
     if not text.is_rereadable:
         raise ResumeError(name, [_why_not_resumable(output, text)])
@@ -126,7 +126,7 @@ def resume_or_start(
     if not text.resume_at(ResumePoint(**state["text"])):
         lines = format_count(tally.lines, "line")
         raise ResumeError(name, [f"the first {lines} of {text.name} have changed since"])
-    output.start(command.content, state["position"])
+    output.start(identity.content, state["position"])
     return tally
 
 
@@ -156,15 +156,15 @@ def _check_refusals(name: str, options: EmbedOptions, tally: Tally) -> None:
         raise ResumeError(name, [found], "refused sentences")
 
 
-def _changes(state: Mapping[str, Any], command: Command) -> Iterator[str]:
+def _changes(state: Mapping[str, Any], identity: ResultIdentity) -> Iterator[str]:
     """Describe the differences from an interrupted run, but none that follow from another."""
-    before, now = state["settings"], command.settings
+    before, now = state["settings"], identity.settings
     names = [name for name in {**before, **now} if not _equal(before.get(name), now.get(name))]
     for name in ["encoder"] if "encoder" in names else names:
         yield f"{name} was {before.get(name)} and is {now.get(name)}"
     if not names:
         for name, meaning in _FINGERPRINT.items():
-            if not _equal(state["fingerprint"].get(name), command.fingerprint.get(name)):
+            if not _equal(state["fingerprint"].get(name), identity.fingerprint.get(name)):
                 yield meaning
 
 

@@ -56,9 +56,7 @@ class WorkerPool:
             for thread in self._threads:
                 thread.start()
         except RuntimeError as error:
-            raise ThreadLimitError(
-                "the system does not allow another thread, or has no memory for one"
-            ) from error
+            raise ThreadLimitError from error
 
     @property
     def is_alive(self) -> bool:

@@ -8,8 +8,8 @@ from ..errors import OutputError, translate
 
 __all__ = ["ByteWriter"]
 
-# Smaller data are gathered up to the buffer's size. Larger data, such as the vectors of a sentence,
-# are written from where they are: copying them first cost a third of the time.
+# Small data are gathered in the buffer. Larger data, such as the vectors of a sentence, are written
+# from where they are, together with the buffer.
 _SMALL = 1 << 13
 _BUFFER = 1 << 17
 

@@ -25,8 +25,8 @@ class OutputTarget:
     """A regular file or directory, which may not exist yet, or a stream.
 
     A *stream* is standard output, a pipe, a device, or a file that this process has open already
-    (``/dev/stdout``, ``/dev/fd/3``). It is written directly: it cannot be replaced, and whoever
-    opened it may write to it as well.
+    (``/dev/stdout``, ``/dev/fd/3``). It is written directly: it cannot be replaced, and the
+    program that opened it may write to it as well.
     """
 
     name: str
@@ -36,7 +36,7 @@ class OutputTarget:
     descriptor: int | None = None
     """The descriptor of this process that it refers to."""
     status: os.stat_result | None = None
-    """Of what exists under this name."""
+    """``os.stat`` of the existing file or directory, or None."""
 
     @classmethod
     def resolve(cls, name: str) -> OutputTarget:

@@ -1,4 +1,4 @@
-"""A locked directory next to an output, from which the output takes its name when it is complete.
+"""A locked directory next to an output, in which the output is written until it is complete.
 
 ``.NAME.partial/`` holds
 
@@ -43,7 +43,7 @@ STATE_FORMAT = "bert-tokemb partial output 1"
 _LOCK, _DATA, _STATE, _NEW_STATE = "lock", "data", "state.json", "state.json.new"
 _NAMES = {_LOCK, _DATA, _STATE, _NEW_STATE}
 
-# Errors of file systems without locks: then two runs are not told apart.
+# Errors of file systems without locks. On these, simultaneous runs are not detected.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 State = Mapping[str, Any]
@@ -108,7 +108,7 @@ class Workspace:
         with self._translated():
             self.state = None
             (self.path / _STATE).unlink(missing_ok=True)
-            # For good, or after a crash of the machine the old state would meet new data.
+            # A crash of the machine must not combine the old state with new data.
             _sync(self.path)
             _remove(self.data)
 
@@ -374,7 +374,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(name: str) -> Iterator[ByteWriter]:
-    """Yield a writer of a small file, which takes its name at the end of the block.
+    """Yield a writer of a small file, which is put in place at the end of the block.
 
     A stream is written directly.
 

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -136,32 +135,12 @@ class _StreamReader(io.RawIOBase):
         self._decompressor = decompressor
         self._block_size = block_size
         self._is_padded = is_padded
-        self._start()
-
-    def _start(self) -> None:
         self._blocks = self._decompressed()
         self._block = memoryview(b"")
-        self._position = 0
 
     def readable(self) -> bool:
         """Return True."""
         return True
-
-    def seekable(self) -> bool:
-        """Return whether the file can be read again."""
-        return self._file.seekable()
-
-    def tell(self) -> int:
-        """Return the number of decompressed bytes that have been read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Return to the start, the only supported target."""
-        if offset or whence != os.SEEK_SET:
-            raise io.UnsupportedOperation("a compressed file can be read from its start only")
-        self._file.seek(0)
-        self._start()
-        return 0
 
     def readinto(self, buffer: Any) -> int:
         """Read decompressed bytes into a buffer and return their number, 0 at the end."""
@@ -169,7 +148,6 @@ class _StreamReader(io.RawIOBase):
             self._block = memoryview(next(self._blocks, b""))
         size = min(len(buffer), len(self._block))
         buffer[:size], self._block = self._block[:size], self._block[size:]
-        self._position += size
         return size
 
     def close(self) -> None:

@@ -69,9 +69,6 @@ class TextInput:
         self._damage = opened.damage
         self._is_plain = not opened.is_compressed and _is_regular(self._file)
         self._block_size = block_size
-        self._start()
-
-    def _start(self) -> None:
         self._magic = b""
         self._lines = self._bytes = 0
         self._hash = hashlib.blake2b(digest_size=16)
@@ -146,12 +143,6 @@ class TextInput:
                 self._hash.update(end)
                 return end in (b"", b"\n")
         return True
-
-    def rewind(self) -> None:
-        """Return to the start of a text that is rereadable."""
-        with self._translated_errors():
-            self._file.seek(0)
-        self._start()
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:

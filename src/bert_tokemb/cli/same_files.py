@@ -1,4 +1,4 @@
-"""The files of a run: none is used twice."""
+"""Refuse runs whose input, output and report are not different files."""
 
 from __future__ import annotations
 
