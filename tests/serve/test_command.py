@@ -224,6 +224,7 @@ ERRORS: list[tuple[tuple[str, ...], int, str]] = [
     (("-model_dir", "MODEL", "-max_batch_size", "0"), 2, "must be at least 1"),
     (("-model_dir", "MODEL", "-pooling_layer", "-4"), 2, "there is no layer -4"),
     (("-model_dir", "MODEL", "-nonsense"), 2, "o such option"),
+    (("-m./nowhere",), 4, "./nowhere"),
     (("-nonsense",), 2, "o such option"),
     (("-model_dir", "./nowhere"), 4, "./nowhere"),
     (("-model_dir", "MODEL", "-ckpt_name", "x.ckpt"), 4, "bert_config.json"),

@@ -9,7 +9,9 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,17 @@ def address_in(ready: Path) -> Address:
     wait_until(ready.exists)
     host, port, port_out = ready.read_text().strip().split(":")
     return Address(host, int(port), int(port_out))
+
+
+@contextlib.contextmanager
+def started(command: list[str], **settings: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a server without reading its standard output; end it after the block."""
+    process = subprocess.Popen(command, text=True, **settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 # --- Signals ----------------------------------------------------------------------------------
@@ -92,7 +105,7 @@ def test_full_stdout_does_not_block_the_server(shared_tiny: Path, tmp_path: Path
     os.set_blocking(writer, True)
     ready = tmp_path / "ready"
     command = serve_command("--model", shared_tiny, "--ready-file", ready)
-    with subprocess.Popen(command, stdout=writer) as process:
+    with started(command, stdout=writer) as process:
         with connect(address_in(ready)) as client:
             client.encode(["a"])
         process.send_signal(signal.SIGTERM)
@@ -125,10 +138,8 @@ def test_missing_stdout_does_not_stop_the_server(
 
 def test_unread_log_does_not_block_the_server(shared_tiny: Path) -> None:
     command = serve_command("--model", shared_tiny, "--verbose")
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         _, address = process.stdout.readline().split()
-        process.stdout.close()
         host, port, port_out = address.split(":")
         with connect(Address(host, int(port), int(port_out))) as client:
             for _ in range(300):  # more lines than a pipe holds

@@ -229,6 +229,9 @@ def test_stop_wakes_the_server(one_thread: Engine) -> None:
     with Sockets("127.0.0.1", 0, 0) as sockets:
         server = Server(sockets, one_thread, Settings(), version="1")
         server.stop()
+        start = time.monotonic()
+        sockets.wait(TIMEOUT)
+        assert time.monotonic() - start < TIMEOUT / 2
         server.run()  # returns
 
 
@@ -291,7 +294,9 @@ def test_finish_refuses_connections(one_thread: Engine) -> None:
 def test_finish_sends_each_reply_when_it_is_complete(
     sockets: FakeSockets, one_thread: Engine
 ) -> None:
-    engine = HookedEngine(one_thread, lambda n: n == 0 or wait_until(lambda: sockets.published))
+    # The first batch is computed after the last request was accepted, the second after a reply.
+    conditions = [lambda: sockets.is_closed, lambda: sockets.published]
+    engine = HookedEngine(one_thread, lambda n: wait_until(conditions[n]))
     sockets.ask(1, "a")
     sockets.ask(2, "a b c d")
     server = make_server(sockets, engine)
