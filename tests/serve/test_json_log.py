@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import threading
 import time
 
 from bert_tokemb.cli.json_log import JsonFormatter, json_log
+from support.ours import wait_until
 
 TIMEOUT = 60  # seconds
 
@@ -53,10 +55,10 @@ def test_json_log_drops_lines_that_are_not_read() -> None:
 def test_json_log_keeps_lines_for_a_slow_reader() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    lines, logged = [], threading.Event()
+    lines = []
 
     def read() -> None:
-        logged.wait(TIMEOUT)
+        wait_until(lambda: not select.select([], [writer], [], 0)[1])  # the pipe is full
         with os.fdopen(reader) as pipe:
             lines.extend(map(json.loads, pipe))
 
@@ -65,7 +67,6 @@ def test_json_log_keeps_lines_for_a_slow_reader() -> None:
     with os.fdopen(writer, "w") as stream, json_log(stream, logging.INFO, timeout=TIMEOUT):
         for number in range(20):  # more than a pipe holds
             logging.getLogger("any").info("a line", extra={"number": number, "text": "x" * 9999})
-        logged.set()
     thread.join(TIMEOUT)
     assert [line["number"] for line in lines] == list(range(20))
 
