@@ -139,7 +139,7 @@ def invoke_serve(
 def serving(
     engine: Engine, settings: Settings, limits: Limits | None = None, **options: Any
 ) -> Iterator[Address]:
-    """Serve from a thread of this process within the block; clients are told the settings."""
+    """Serve from a thread of this process within the block, and report the settings to clients."""
     limits = limits or Limits(quiet=0.05)
     names = ("max_seq_len", "max_batch_size", "show_tokens_to_client")
     reported = {name: getattr(settings, name) for name in names}

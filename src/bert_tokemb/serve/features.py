@@ -30,7 +30,7 @@ _WORD = re.compile("[^\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u30
 
 
 class RequestError(Exception):
-    """A request cannot be answered; the client is told why."""
+    """A request cannot be answered; the message is sent to the client."""
 
 
 @dataclass(frozen=True, slots=True)

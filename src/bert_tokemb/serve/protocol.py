@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = "1.10.0"
-"""The version that clients are told; they refuse every other one."""
+"""The version that is sent to clients; they refuse every other one."""
 
 Text = str | list[str]
 """A sentence, or the pieces of a sentence."""

@@ -52,7 +52,7 @@ class Server:
         sockets: Receives requests and sends replies.
         engine: Computes piece vectors.
         settings: What to return for a request.
-        version: The version of this package, which clients are told.
+        version: The version of this package, reported to clients.
         allow_shutdown: Whether to obey the command ``TERMINATION``.
         limits: Bounds on memory and time.
         clock: Returns the current time, in seconds.

@@ -24,7 +24,7 @@ from .settings import DEFAULT_LIMITS, Limits
 __all__ = ["VERSIONS", "Sockets", "Subscription"]
 
 VERSIONS = {"pyzmq_version": zmq.pyzmq_version(), "zmq_version": zmq.zmq_version()}
-"""The versions that clients are told."""
+"""Reported to clients."""
 
 # TCP keep-alive, in seconds: detects clients whose machine has disappeared. The system of a client
 # that does not read still answers, so such a client keeps its replies.
@@ -33,7 +33,7 @@ _IDLE, _INTERVAL, _PROBES = 60, 15, 4
 _MAX_WAITING = 16
 # What remains when the last reply is delivered: its last frame, of a few bytes.
 _LINGER = 1000  # milliseconds
-# Frames up to this multiple of the limit are received, so that the client can be told the limit.
+# Frames up to this multiple of the limit are received, to be answered with the limit.
 _RECEIVED_MULTIPLE = 4
 _MAX_SUBSCRIPTION = 1024  # bytes
 
