@@ -530,7 +530,7 @@ def test_second_run_is_refused(run: Run, expected: Callable[..., dict[str, bytes
 
 def test_removed_workspace_is_reported(run: Run) -> None:
     process = run.start_and_pause(after=4000)
-    shutil.rmtree(run.workspace)
+    run.workspace.rename(run.directory / "removed")
     process.send_signal(signal.SIGTERM)
     code, _ = process.wait()
     assert code == 128 + signal.SIGTERM
