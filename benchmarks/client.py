@@ -21,10 +21,10 @@ from common import (
     Stopwatch,
     memory,
     much_text,
+    print_table,
     scratch,
     stand_in,
     take_turns,
-    tell,
 )
 
 from bert_tokemb import Address, ServerEncoder, Tally, embed, load_strategy
@@ -149,7 +149,7 @@ def main() -> None:
         ours(*arguments, watch)
         watch.stop()
     ratio = seconds["the seed's method"] / seconds["in this process"]
-    tell(
+    print_table(
         f"{ratio:.1f} x the words/s of the seed's method; {tally.sentences:,} sentences, "
         f"{tally.words:,} words, width {WIDTH}, {options.strategy}, median of {options.rounds}",
         [
@@ -158,7 +158,7 @@ def main() -> None:
         ],
     )
     wall, cpu = sum(watch.wall.values()), sum(watch.cpu.values())
-    tell(
+    print_table(
         f"time in this process: {wall:.2f} s, of which {cpu:.2f} s of CPU in its main thread",
         [
             (

@@ -24,12 +24,12 @@ __all__ = [
     "disk",
     "memory",
     "much_text",
+    "print_table",
     "scratch",
     "seconds_of",
     "some_text",
     "stand_in",
     "take_turns",
-    "tell",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def take_turns(
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def tell(title: str, rows: Iterable[tuple[object, ...]]) -> None:
+def print_table(title: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Print a table: a title, then names to the left and figures to the right."""
     print(f"\n{title}")
     table = [[str(cell) for cell in row] for row in rows]
@@ -190,7 +190,7 @@ def stand_in(width: int, longest: int) -> Iterator[str]:
     try:
         yield ours.recv()
     finally:
-        ours.close()  # which tells it to end
+        ours.close()  # the process ends when the pipe closes
         process.join()
 
 

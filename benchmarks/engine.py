@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import memory, much_text, scratch, take_turns, tell
+from common import memory, much_text, print_table, scratch, take_turns
 from safetensors.numpy import load_file, save_file
 
 from bert_tokemb import embed
@@ -294,12 +294,12 @@ def main() -> None:
             model, result = measure(directory, own, rounds, options.threads, folder)
         config = model.config
         layers = config.num_hidden_layers
-        tell(
+        print_table(
             f"{name}, {layers - 1} of {layers} layers of {config.hidden_size}; {len(own):,} "
             f"sentences, {result.pieces:,} pieces; threads: {options.threads}; median of {rounds}",
             ratios(result, targets),
         )
-        tell(f"The roof is {result.roof / 1e9:,.0f} GFLOP/s", figures(result))
+        print_table(f"The roof is {result.roof / 1e9:,.0f} GFLOP/s", figures(result))
 
 
 if __name__ == "__main__":

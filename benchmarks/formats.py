@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from common import memory, much_text, scratch, take_turns, tell
+from common import memory, much_text, print_table, scratch, take_turns
 from pickling import in_a_child, raw, sentences
 
 from bert_tokemb.formats.registry import FORMATS
@@ -46,7 +46,7 @@ def main() -> None:
         ways["plain write"] = partial(raw(size), arrays, folder / "plain")
         seconds = take_turns(options.rounds, ways, in_a_child)
         sizes = {kind: size_of(path) for kind, path in made.items()} | {"plain write": size}
-    tell(
+    print_table(
         f"{len(arrays):,} arrays, {size / 1e6:,.0f} MB of numbers, median of {options.rounds}",
         [("", "of a plain write", "numbers", "file")]
         + [

@@ -4,7 +4,7 @@ python benchmarks/memory.py [--width N] [--copies N N] [--words N ...] [--format
 
 The real command runs against a stand-in server, over few and over many copies of a text whose
 vectors alone are larger than the look-ahead; with short lines, and with long ones. Its peak is
-what the system tells when it has ended.
+what the system reports when it has ended.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from common import disk, scratch, stand_in, tell
+from common import disk, print_table, scratch, stand_in
 
 from bert_tokemb.pipeline import LOOK_AHEAD
 
 LONGEST = 2048  # pieces, more than a line of 400 words has
 VOCABULARY = 20_000
-ASKED = 0.10
+TARGET = 0.10
 
 
 def write_copies(path: Path, copies: int, words: int, width: int) -> int:
@@ -55,7 +55,7 @@ def peak_of_command(text: Path, output: Path, server: str) -> int:
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Parse the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--copies", type=int, nargs=2, default=[10, 100], metavar="N")
@@ -72,8 +72,8 @@ def main() -> None:
                     sizes[copies] = write_copies(text, copies, words, options.width)
                     peaks[copies].append(peak_of_command(text, output, server))
         few, many = (median(peaks[copies]) for copies in options.copies)
-        tell(
-            f"{many / few - 1:+.1%} of peak memory (asked: within {ASKED:.0%}) from "
+        print_table(
+            f"{many / few - 1:+.1%} of peak memory (target: within {TARGET:.0%}) from "
             f"{options.copies[0]} to {options.copies[1]} copies; .{kind}, {words} words a line, "
             f"{options.width} wide, median of {options.rounds}",
             [("", "peak", "least", "most", "vectors written")]

@@ -25,7 +25,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from common import much_text, take_turns, tell
+from common import much_text, print_table, take_turns
 from tokenizers import BertWordPieceTokenizer
 
 from bert_tokemb.batching import make_batches
@@ -36,11 +36,11 @@ from bert_tokemb.types import BatchLimits, PreparedSentence, Sentence
 from support.models import minilm_directory
 from support.seed import MERGES, seed_merge
 
-FLOOR = 500_000
-FLOOR_RATIO = 5
+TARGET = 500_000
+TARGET_RATIO = 5
 WIDTH = 768
-BUDGET = BatchLimits(pieces=2048, sentences=64)
-SHELVES = 8  # results that are kept for a while, as the pipeline keeps them
+LIMITS = BatchLimits(pieces=2048, sentences=64)
+KEPT_RESULTS = 8  # as many as the pipeline keeps for a while
 
 STRATEGIES = {"avg": AVG, "last": LAST, "first": FIRST, "max": MAX}
 
@@ -89,7 +89,7 @@ def fill(sentences: Sequence[Pieces], random: np.random.Generator) -> Batch:
 def draw_batches(lines: Sequence[str], size: int) -> list[Batch]:
     """Return batches of ``size`` bytes in all, no two of them in the same memory."""
     random = np.random.default_rng(0)
-    cut = list(make_batches(cut_into_pieces(lines), BUDGET))
+    cut = list(make_batches(cut_into_pieces(lines), LIMITS))
     random.shuffle(cut)
     batches, used = [], 0
     for sentences in cycle(cut):
@@ -102,7 +102,7 @@ def draw_batches(lines: Sequence[str], size: int) -> list[Batch]:
 
 def ours(batches: Sequence[Batch], name: str) -> None:
     """Merge the words of each batch."""
-    kept: deque[np.ndarray] = deque(maxlen=SHELVES)
+    kept: deque[np.ndarray] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
         flat = batch.vectors.reshape(-1, WIDTH)
         kept.append(STRATEGIES[name].merge(flat, batch.starts, batch.counts))
@@ -111,7 +111,7 @@ def ours(batches: Sequence[Batch], name: str) -> None:
 def word_by_word(batches: Sequence[Batch], name: str) -> None:
     """Merge each word by itself, as the seed does, knowing where its pieces lie."""
     merge = MERGES[name]
-    kept: deque[list[np.ndarray]] = deque(maxlen=SHELVES)
+    kept: deque[list[np.ndarray]] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
         arrays = []
         for sentence, vectors in zip(batch.sentences, batch.vectors, strict=True):
@@ -126,7 +126,7 @@ def word_by_word(batches: Sequence[Batch], name: str) -> None:
 def seeds(batches: Sequence[Batch], name: str) -> None:
     """Merge as the seed does, finding the words by their spelling."""
     merge = MERGES[name]
-    kept: deque[list[np.ndarray]] = deque(maxlen=SHELVES)
+    kept: deque[list[np.ndarray]] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
         arrays = []
         for sentence, vectors in zip(batch.sentences, batch.vectors, strict=True):
@@ -149,13 +149,13 @@ def check(batch: Batch) -> None:
 
 
 def cache_size() -> int:
-    """Return the bytes of the largest processor cache, 64 MiB where the system does not tell."""
+    """Return the bytes of the largest processor cache, 64 MiB if it is unknown."""
     found = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((int(path.read_text().rstrip("K\n")) << 10 for path in found), default=64 << 20)
 
 
 def main() -> None:
-    """Read the arguments, measure, tell."""
+    """Parse the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
     parser.add_argument("--megabytes", type=int, help="default: 1.25 times the cache, at least 500")
@@ -176,9 +176,9 @@ def main() -> None:
     words = sum(len(batch.counts) for batch in batches)
     pieces = sum(int(batch.counts.sum()) for batch in batches)
     ratio = seconds["avg, word by word"] / seconds["avg"]
-    tell(
-        f"avg: {ratio:.1f} x merging word by word (asked: {FLOOR_RATIO}), "
-        f"{words / seconds['avg']:,.0f} words/s (asked: {FLOOR:,}); {words:,} words of "
+    print_table(
+        f"avg: {ratio:.1f} x merging word by word (target: {TARGET_RATIO}), "
+        f"{words / seconds['avg']:,.0f} words/s (target: {TARGET:,}); {words:,} words of "
         f"{pieces / words:.2f} pieces, {len(batches)} batches of {size / 1e6:,.0f} MB in all, "
         f"one core, median of {options.rounds}",
         [

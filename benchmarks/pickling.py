@@ -17,11 +17,11 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from common import memory, much_text, scratch, seconds_of, take_turns, tell
+from common import memory, much_text, print_table, scratch, seconds_of, take_turns
 
 from support.results import sentences_of, write_result
 
-FLOOR = 2.0
+TARGET = 2.0
 WIDTH = 768
 CHUNK = 1 << 20
 
@@ -118,8 +118,8 @@ def main() -> None:
             ways[way](arrays, path)
             assert same(arrays, path), way
     ratio = seconds["protocol 4"] / seconds["ours"]
-    tell(
-        f"{ratio:.2f} x pickle.dump with protocol 4 (asked: {FLOOR:g}); {len(arrays):,} arrays, "
+    print_table(
+        f"{ratio:.2f} x pickle.dump with protocol 4 (target: {TARGET:g}); {len(arrays):,} arrays, "
         f"{size / 1e6:,.0f} MB, median of {options.rounds}",
         [
             (name, f"{seconds['protocol 4'] / taken:.2f} x", f"{size / taken / 1e9:.2f} GB/s")

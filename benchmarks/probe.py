@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from common import DATA, tell
+from common import DATA, print_table
 
 from bert_tokemb.batching import make_batches
 from bert_tokemb.encoders.local import LocalEncoder
@@ -165,14 +165,14 @@ def table_of(found: Mapping[Place, float]) -> Iterator[tuple[str, ...]]:
         yield strategy, *(f"{found[(strategy, *column)]:.2f}" for column in across)
 
 
-def tell_markdown(title: str, table: Sequence[Sequence[str]]) -> None:
+def print_markdown(title: str, table: Sequence[Sequence[str]]) -> None:
     """Print a table for a README."""
     lines = [table[0], ["---"] + ["---:"] * (len(table[0]) - 1), *table[1:]]
     print(f"\n{title}\n", *(f"| {' | '.join(line)} |" for line in lines), sep="\n")
 
 
 def main() -> None:
-    """Read the arguments, probe, tell."""
+    """Parse the arguments, probe and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=DATA, help="of the ewt files")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a directory, or an id on the hub")
@@ -185,14 +185,14 @@ def main() -> None:
     for precision in PRECISIONS:
         found |= accuracies(model, precision, train, dev, options.steps)
     lost = max(found[s, n, "fp32"] - found[s, n, "int8"] for s in STRATEGIES for n in LAYERS)
-    print(f"int8 loses {lost:.2f} points at most (asked: {MOST_LOST})")
+    print(f"int8 loses {lost:.2f} points at most (target: {MOST_LOST})")
     n, unseen = (sum(len(words) for words, _ in part) for part in (train, dev))
     title = (
-        f"% of {unseen:,} words whose part of speech a linear probe tells, having learnt from "
+        f"accuracy in % on {unseen:,} words of a linear probe trained on "
         f"{n:,} others; {options.model}, {options.steps} steps. The commonest tag of each word, "
         f"without vectors: {without_vectors(train, dev):.2f}"
     )
-    (tell_markdown if options.markdown else tell)(title, list(table_of(found)))
+    (print_markdown if options.markdown else print_table)(title, list(table_of(found)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from common import disk, much_text, scratch, take_turns, tell
+from common import disk, much_text, print_table, scratch, take_turns
 
 from bert_tokemb import embed, open_local
 from bert_tokemb.encoders.local import LocalEncoder
@@ -27,7 +27,7 @@ from bert_tokemb.storage.target import OutputTarget
 from bert_tokemb.types import EmbeddedSentence
 from support.models import minilm_directory
 
-REQUESTED = 0.02
+TARGET = 0.02
 
 
 @contextmanager
@@ -74,8 +74,8 @@ def main() -> None:
         assert (folder / "0.pkl").read_bytes() == (folder / "1.pkl").read_bytes()
         size = (folder / "0.pkl").stat().st_size
     cost = seconds["resumable"] / seconds["not resumable"] - 1
-    tell(
-        f"{cost:+.1%} of time (requested: less than {REQUESTED:.0%}); {len(lines):,} lines, "
+    print_table(
+        f"{cost:+.1%} of time (target: less than {TARGET:.0%}); {len(lines):,} lines, "
         f"{size / 1e6:,.0f} MB, median of {options.rounds}",
         [(name, f"{taken:.1f} s") for name, taken in seconds.items()],
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from bert_serving.client import BertClient
-from common import some_text, take_turns, tell
+from common import print_table, some_text, take_turns
 
 from bert_tokemb import Address
 from support.client import connect
@@ -27,7 +27,7 @@ from support.genuine import NONE, GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.ours import OurServer
 
-EXPECTED = {"256": 10, "NONE": 2}
+TARGET = {"256": 10, "NONE": 2}
 """By -max_seq_len: the least expected ratio."""
 CLIENTS = (1, 8)
 REQUEST = 64  # sentences
@@ -68,9 +68,9 @@ def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None
                     for name, address in addresses.items()
                 },
             )
-            tell(
+            print_table(
                 f"-max_seq_len {length}, {clients} client{'s' * (clients > 1)} at once: "
-                f"{seconds['genuine'] / seconds['ours']:.1f} x (expected: {EXPECTED[length]} x); "
+                f"{seconds['genuine'] / seconds['ours']:.1f} x (target: {TARGET[length]} x); "
                 f"{len(lines):,} sentences, largest difference {worst:.1e}, median of {rounds}",
                 [
                     (name, f"{len(lines) / taken:,.0f} sentences/s", f"{taken:.1f} s")

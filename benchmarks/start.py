@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from common import disk, scratch, some_text, tell
+from common import disk, print_table, scratch, some_text
 
 from bert_tokemb.models.loading import DEFAULT_MODEL, load_model
 
@@ -65,13 +65,13 @@ def main() -> None:
             "int8": (("--precision", "int8"), 3.5 * weights + 300e6),
         }
         peaks = {name: run(text, options.model, *more)[1] for name, (more, _) in kinds.items()}
-    tell(
+    print_table(
         f"{median(seconds):.2f} s to the end of a run over one sentence (target: "
         f"{TARGET_SECONDS:.0f} s to the first vector); {options.model}, median of "
         f"{options.rounds}",
         [("", "least", "most"), ("seconds", f"{min(seconds):.2f}", f"{max(seconds):.2f}")],
     )
-    tell(
+    print_table(
         f"Peak memory over {len(lines):,} sentences, with weights of {weights / 1e6:.0f} MB",
         [("", "peak", "target")]
         + [

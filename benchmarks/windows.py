@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import much_text, tell
+from common import much_text, print_table
 
 from bert_tokemb import embed, open_local
 from bert_tokemb.models.loading import load_model
@@ -74,7 +74,7 @@ def main() -> None:
             found = cosines(expected, own)
             figures = [found.mean(), *np.percentile(found, [5, 1, 0]), found[middle].mean()]
             rows.append((name, *(f"{figure:.3f}" for figure in figures)))
-    tell(f"cosine to the vectors of the whole; {len(lines)} texts of {WORDS} words", rows)
+    print_table(f"cosine to the vectors of the whole; {len(lines)} texts of {WORDS} words", rows)
 
 
 if __name__ == "__main__":

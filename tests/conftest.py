@@ -29,12 +29,12 @@ from support.tiny import start, write_tiny
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
-# How long an example takes, and how long it is looked for, says something of the machine only.
+# Durations depend on the machine.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 
-# What is started with a signal ignored, as under `nohup` or behind a script's `&`, ignores it too
-# and starts all else so. A handler is not handed on: so what the tests start does not.
+# Under `nohup`, or in the background of a script, signals are ignored, and child processes inherit
+# that. They do not inherit handlers.
 for signum in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:
         signal.signal(signum, lambda signum, frame: None)
@@ -64,19 +64,19 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For those who change nothing."""
+    """A model directory that tests must not modify."""
     return write_tiny(tmp_path_factory.mktemp("shared") / "model")
 
 
 @pytest.fixture(scope="session")
 def engine(shared_tiny: Path) -> Engine:
-    """Gives all its layers."""
+    """An engine that returns all layers."""
     return start(shared_tiny, (0, 1, 2))
 
 
 @pytest.fixture(scope="session")
 def server_none(uncased_model: Path) -> Iterator[GenuineServer]:
-    """A genuine server without a `max_seq_len`; its model takes 64 pieces."""
+    """A genuine server without a `max_seq_len`; its model accepts 64 pieces."""
     with GenuineServer("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE") as server:
         yield server
 
@@ -97,18 +97,18 @@ def server_cased(cased_model: Path) -> Iterator[GenuineServer]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[StandIn]:
-    """Answers at once, with vectors that say where they were."""
+    """A stand-in server, whose vectors contain positions."""
     with StandIn() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def no_options_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the developer has set; but not what is said to the tests."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unset the BERT_TOKEMB_* options of the developer, except those of the tests."""
     for name in list(os.environ):
         if re.match(r"BERT_TOKEMB_(?!PYTHON_|TEST_)", name):
             monkeypatch.delenv(name)
-    # Nobody listens there, whatever runs on this machine: a port that may not be taken.
+    # No server listens on port 1.
     monkeypatch.setenv("BERT_TOKEMB_DEFAULT_SERVER", "127.0.0.1:1")
 
 

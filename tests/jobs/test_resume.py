@@ -532,8 +532,9 @@ def test_removed_workspace_is_reported(run: Run) -> None:
     process = run.start_and_pause(after=4000)
     run.workspace.rename(run.directory / "removed")
     process.send_signal(signal.SIGTERM)
-    code, _ = process.wait()
+    code, errors = process.wait()
     assert code == 128 + signal.SIGTERM
+    assert "kept" not in errors
     assert not run.hidden
 
 

@@ -189,7 +189,9 @@ class Workspace:
         with self._closing:
             self._settle()
             self._executor.shutdown()
-            if self._is_here() and (self._is_complete or self.state is None):
+            if not self._is_here():
+                self.state = None
+            elif self._is_complete or self.state is None:
                 self._remove_workspace()
 
     # --- The place -----------------------------------------------------------------------------
