@@ -50,7 +50,7 @@ def test_missing_packages_are_named_with_their_extra(modules: list[str], missing
 def test_broken_package_is_reported_in_one_sentence(
     content: str, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that is installed for another Python: installing it again may not help."""
+    """A package built for another Python cannot be imported; installing it again may not help."""
     (tmp_path / "broken_package.py").write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     with (

@@ -209,7 +209,7 @@ def test_arrays_are_yielded_while_the_text_is_read() -> None:
 
 
 def test_blank_lines_take_no_memory() -> None:
-    """Even in large numbers, and although they never fill a look-ahead."""
+    """Blank lines never fill a look-ahead, however many there are."""
     lines = itertools.chain(["1"], itertools.repeat("\n", 100_000), ["2"])
     tracemalloc.start()
     try:

@@ -24,7 +24,7 @@ BY_HAND = {
 VECTORS = np.array([[9, 9], [1, 2], [3, 6], [8, 7], [5, 1], [2, 3], [2, 5], [9, 9]], np.float32)
 STARTS = np.array([1, 3, 3, 4])
 COUNTS = np.array([2, 1, 0, 3])
-"""Words of 2, 1, 0 and 3 pieces, with a row before and one behind that belong to none."""
+"""Words of 2, 1, 0 and 3 pieces, with rows before and after them that belong to no word."""
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_built_in_strategies_merge_pieces(name: str, expected: list[list[float]]
 @pytest.mark.parametrize("name", BY_HAND)
 @given(counts=st.lists(st.integers(0, 6), max_size=12), seed=st.integers(0, 99))
 def test_merging_a_batch_equals_merging_each_word(name: str, counts: list[int], seed: int) -> None:
-    """Bit for bit, in float32; and the batch is left as it was."""
+    """The results are equal bit for bit in float32, and the batch is not changed."""
     sizes = np.array(counts, np.intp)
     starts = np.cumsum(sizes) - sizes
     vectors = np.random.default_rng(seed).normal(size=(sum(counts), 5)).astype(np.float32)
@@ -118,7 +118,7 @@ def test_function_with_wrong_result_is_refused(plugin: str, attribute: str) -> N
 
 
 def test_overflow_of_a_function_is_refused(plugin: str) -> None:
-    """Values that are infinite already are kept."""
+    """Infinity and NaN that a function itself returns are kept."""
     with pytest.raises(StrategyError, match="large returned a number too large for float32"):
         load_strategy(f"{plugin}:large").merge(VECTORS, STARTS, COUNTS)
     merged = load_strategy(f"{plugin}:infinite").merge(VECTORS, STARTS, COUNTS)

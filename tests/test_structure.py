@@ -1,4 +1,4 @@
-"""Which modules know a third-party package, and what is imported when."""
+"""Which modules import a third-party package, and what is imported when."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ def modules() -> dict[str, Path]:
         ("pyarrow", {"formats.parquet"}),
     ],
 )
-def test_few_know_a_foreign_package(package: str, expected: set[str]) -> None:
-    foreign = re.compile(rf"(from|import|import .*,) {package}\b")
-    knowing = {
+def test_third_party_packages_are_imported_only_by_their_adapters(
+    package: str, expected: set[str]
+) -> None:
+    imported = re.compile(rf"(from|import|import .*,) {package}\b")
+    importing = {
         name
         for name, path in modules().items()
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Import | ast.ImportFrom) and foreign.match(ast.unparse(node))
+        if isinstance(node, ast.Import | ast.ImportFrom) and imported.match(ast.unparse(node))
     }
-    assert knowing == expected
+    assert importing == expected
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_public_names_can_be_had() -> None:
+def test_public_names_are_importable() -> None:
     import bert_tokemb
 
     for name in bert_tokemb.__all__:

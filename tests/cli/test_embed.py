@@ -120,7 +120,9 @@ def test_stdout_holds_the_pickle_alone(
     assert b"3 sentences, 5 words -> standard output (" in done.stderr
 
 
-def test_stdout_redirected_to_file(server: StandIn, text: Path, tmp_path: Path) -> None:
+def test_stdout_can_be_redirected_to_a_file_other_than_the_input(
+    server: StandIn, text: Path, tmp_path: Path
+) -> None:
     with (tmp_path / "out").open("wb") as file:
         assert embed_to_stdout(server, text, stdout=file).returncode == 0
     assert [a.shape for a in load(tmp_path / "out")] == [(3, 8), (0, 8), (2, 8)]
@@ -164,7 +166,7 @@ def test_other_names_of_stdout_are_written_directly(
 def test_inherited_descriptor_is_written_directly(
     server: StandIn, invoke: Command, tmp_path: Path
 ) -> None:
-    """Nothing is resumed, and there are no hidden files."""
+    """A run that writes to a descriptor is not resumed and has no hidden files."""
     (tmp_path / "text").write_text("a b\n")
     options = ("embed", "text", "--server", server.address, "-o")
     with (tmp_path / "out").open("ab", buffering=0) as file:

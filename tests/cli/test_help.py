@@ -19,7 +19,7 @@ from support.command import Command
 COMMANDS = ("embed", "info", "pieces", "serve")
 
 
-def test_version(invoke: Command) -> None:
+def test_version_is_printed(invoke: Command) -> None:
     for option in ("--version", "-V"):
         done = invoke(option)
         assert (done.returncode, done.stdout) == (0, "bert-tokemb, version 0.1.0\n")
@@ -158,7 +158,7 @@ def complete(shell: str, *words: str) -> str:
         ("fish", "plain,pieces\tShow how words are split into pieces.\n"),
     ],
 )
-def test_completion_of_commands(shell: str, expected: str) -> None:
+def test_command_names_are_completed(shell: str, expected: str) -> None:
     assert complete(shell, "pi") == expected
 
 
@@ -175,12 +175,12 @@ def test_completion_of_commands(shell: str, expected: str) -> None:
         (["serve", "-max_seq_len", "x", "--re"], "plain,--ready-file\n"),  # invalid so far
     ],
 )
-def test_completion_of_options_and_paths(words: list[str], expected: str) -> None:
+def test_options_and_paths_are_completed(words: list[str], expected: str) -> None:
     assert complete("bash", *words) == expected
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script(shell: str) -> None:
+def test_completion_script_is_printed(shell: str) -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("bert-tokemb")],
         env={**os.environ, "_BERT_TOKEMB_COMPLETE": f"{shell}_source"},
@@ -192,7 +192,7 @@ def test_completion_script(shell: str) -> None:
     assert done.stderr == ""
 
 
-def test_completion_in_bash(tmp_path: Path) -> None:
+def test_completion_script_works_in_bash(tmp_path: Path) -> None:
     """The script is sourced and completes a command line, as the Tab key does."""
     script = (
         'eval "$(_BERT_TOKEMB_COMPLETE=bash_source bert-tokemb)"\n'

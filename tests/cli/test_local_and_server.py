@@ -44,7 +44,9 @@ def text(tmp_path: Path) -> Path:
 # --- The engine -------------------------------------------------------------------------------
 
 
-def test_embed_with_a_model(model: Path, invoke: Command, text: Path, tmp_path: Path) -> None:
+def test_embed_writes_the_vectors_of_a_local_model(
+    model: Path, invoke: Command, text: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     done = invoke("embed", text, "-o", output, "--model", model, "--strategy", "last")
     assert (done.returncode, done.stdout) == (0, "")
@@ -56,7 +58,7 @@ def test_embed_with_a_model(model: Path, invoke: Command, text: Path, tmp_path: 
     assert all(array.dtype == np.float32 for array in arrays)
 
 
-def test_engine_options_by_variables(
+def test_engine_options_are_read_from_the_environment(
     model: Path, invoke: Command, text: Path, tmp_path: Path
 ) -> None:
     output, more = tmp_path / "out", ("--threads", "1", "--device", "cpu", "--precision", "int8")
@@ -86,7 +88,7 @@ def test_engine_options_by_variables(
     ],
     ids=lambda value: " ".join(value),
 )
-def test_invalid_options(
+def test_invalid_engine_options_are_usage_errors(
     options: list[str], parts: list[str], model: Path, invoke: Command, text: Path, tmp_path: Path
 ) -> None:
     done = invoke("embed", text, "-o", tmp_path / "out", "--model", model, *options)
@@ -96,7 +98,9 @@ def test_invalid_options(
     assert not (tmp_path / "out").exists()
 
 
-def test_line_that_is_too_long(model: Path, invoke: Command, text: Path, tmp_path: Path) -> None:
+def test_line_longer_than_the_limit_is_reported_with_advice(
+    model: Path, invoke: Command, text: Path, tmp_path: Path
+) -> None:
     text.write_text("a b\n" + "a " * 62 + "\n" + "a " * 63 + "\n")
     options = ("embed", text, "-o", tmp_path / "out", "--model", model, "--long-sentences", "error")
     done = invoke(*options)
@@ -120,8 +124,8 @@ def test_lines_in_windows_are_counted(model: Path, invoke: Command, tmp_path: Pa
     assert [len(array) for array in load(output)] == [2, 63, 62]
 
 
-def test_thread_limit(model: Path, text: Path, tmp_path: Path) -> None:
-    """A thread needs memory for its stack."""
+def test_thread_limit_of_the_system_is_reported(model: Path, text: Path, tmp_path: Path) -> None:
+    """A limit on memory prevents threads, since each needs memory for its stack."""
     script = 'ulimit -s 4000000; ulimit -v 7000000; exec "$@"'
     command = ["sh", "-c", script, "-", sys.executable, "-m", "bert_tokemb", "embed", text]
     text.write_text("".join("a " * n + "\n" for n in range(1, 30)))
@@ -188,7 +192,7 @@ ADVICE: list[tuple[TokembError, str, str]] = [
 @pytest.mark.parametrize(
     ("error", "message", "advice"), ADVICE, ids=lambda value: type(value).__name__
 )
-def test_advice_on_errors_of_servers(error: TokembError, message: str, advice: str) -> None:
+def test_server_errors_have_advice(error: TokembError, message: str, advice: str) -> None:
     assert str(error) == message
     assert with_advice(error) == f"{message}; {advice}"
 
@@ -214,7 +218,7 @@ def test_error_of_a_server_is_printed_with_advice(
         ({"show_tokens_to_client": False}, "-show_tokens_to_client"),
     ],
 )
-def test_server_without_piece_vectors(
+def test_server_without_piece_vectors_is_refused_with_its_start_command(
     config: dict[str, object], missing: str, invoke: Command, text: Path, tmp_path: Path
 ) -> None:
     with StandIn(config=config) as server:

@@ -29,7 +29,9 @@ def odd_text(tmp_path: Path) -> Path:
     return path
 
 
-def test_pieces_of_local_encoder(odd_text: Path, shared_tiny: Path, invoke: Command) -> None:
+def test_pieces_prints_those_of_the_local_encoder(
+    odd_text: Path, shared_tiny: Path, invoke: Command
+) -> None:
     done = invoke("pieces", odd_text, "--model", shared_tiny)
     assert (done.returncode, done.stderr) == (0, "")
     *lines, blank, long = done.stdout.splitlines()
@@ -48,7 +50,7 @@ def test_pieces_of_local_encoder(odd_text: Path, shared_tiny: Path, invoke: Comm
     assert long == "hank ##cs | " * 100 + " ".join("!" * 90)
 
 
-def test_pieces_of_server(server: StandIn, invoke: Command) -> None:
+def test_pieces_prints_those_of_the_server(server: StandIn, invoke: Command) -> None:
     done = invoke("pieces", "-", "--server", server.address, stdin="hello |\n")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "hell ##o | \\|\n")
 
@@ -77,7 +79,7 @@ PLAIN = "hello | [UNK] [ 2 ##j=\u2603\\x1b[2J | =\\u200b | hank ##cs\r\n"
         pytest.param({"TERM": "dumb"}, PLAIN, id="dumb", marks=pytest.mark.slow),
     ],
 )
-def test_pieces_on_terminal(
+def test_pieces_are_colored_and_escaped_on_a_terminal(
     variables: dict[str, str], shown: str, shared_tiny: Path, tmp_path: Path
 ) -> None:
     """Unknown words are red, and control characters of the text are escaped."""

@@ -66,7 +66,7 @@ def assert_whole(shell: Shell, *names: str) -> None:
 
 
 @pytest.mark.slow
-def test_split_filter(shell: Shell) -> None:
+def test_split_filter_embeds_each_part(shell: Shell) -> None:
     """`--filter` sends each part to a command's standard input, as `parallel --pipe` does."""
     assert_clean(
         shell("split -n l/3 --filter 'bert-tokemb embed - -o $FILE.pkl' text.txt part. < /dev/null")
@@ -75,7 +75,7 @@ def test_split_filter(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_parallel_pipepart(shell: Shell) -> None:
+def test_parallel_pipepart_embeds_each_part(shell: Shell) -> None:
     if not shutil.which("parallel"):
         pytest.skip("GNU parallel is not installed")
     command = "bert-tokemb embed - -o part{#}.pkl"
@@ -121,13 +121,13 @@ def test_make_rebuilds_failed_target_only(shell: Shell) -> None:
     assert (shell.directory / "text.pkl").stat().st_mtime_ns == before
 
 
-def test_pipes_for_input_and_output(shell: Shell) -> None:
+def test_pipes_serve_as_input_and_output(shell: Shell) -> None:
     reader = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer)))"
     done = shell(f"cat text.txt | bert-tokemb embed - -o - | python -c '{reader}'")
     assert_clean(done, f"{len(LINES)}\n")
 
 
-def test_process_substitution_for_input_and_output(shell: Shell) -> None:
+def test_process_substitution_serves_as_input_and_output(shell: Shell) -> None:
     assert_clean(shell("bert-tokemb embed <(head -n 5 text.txt) -o >(cat > c.pkl); wait $!"))
     assert len(shell.arrays("c.pkl")) == 5
 
@@ -155,7 +155,7 @@ def test_reader_that_stops_early_ends_the_run(source: str, shell: Shell) -> None
     assert done.stderr == "bert-tokemb: error: cannot write standard output: Broken pipe\n"
 
 
-def test_exit_codes(shell: Shell) -> None:
+def test_exit_codes_distinguish_errors(shell: Shell) -> None:
     done = shell(
         "set +e\n"
         "bert-tokemb embed text.txt -o a.pkl; echo $?\n"

@@ -51,7 +51,7 @@ def handles_sigterm(process: subprocess.Popen[str]) -> bool:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_while_waiting_for_server(
+def test_signal_stops_run_that_waits_for_server(
     signum: signal.Signals, text: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_bytes(b"older")
@@ -66,7 +66,7 @@ def test_signal_while_waiting_for_server(
     assert {path.name for path in tmp_path.iterdir()} == {"text", "out"}
 
 
-def test_signal_while_waiting_for_input(server: StandIn, tmp_path: Path) -> None:
+def test_signal_stops_run_that_waits_for_input(server: StandIn, tmp_path: Path) -> None:
     before = len(server.requests)
     arguments = ("-", "-o", tmp_path / "out", "--server", server.address)
     with start(*arguments, stdin=subprocess.PIPE) as process:
@@ -76,7 +76,7 @@ def test_signal_while_waiting_for_input(server: StandIn, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_signal_while_computing(shared_tiny: Path, tmp_path: Path) -> None:
+def test_signal_stops_run_that_computes(shared_tiny: Path, tmp_path: Path) -> None:
     arguments = ("-", "-o", tmp_path / "out", "--model", shared_tiny)
     with start(*arguments, stdin=subprocess.PIPE) as process:
         process.stdin.write("hello world\n" * 100_000)  # more than a pipe holds: it is being read
@@ -89,7 +89,7 @@ def test_signal_while_computing(shared_tiny: Path, tmp_path: Path) -> None:
 
 
 def test_ignored_signal_stays_ignored(server: StandIn, tmp_path: Path) -> None:
-    """As under nohup, or with `&` in a script."""
+    """``nohup`` starts commands with SIGHUP ignored, and ``&`` in a script with SIGINT ignored."""
     before = len(server.requests)
     arguments = ("-", "-o", tmp_path / "out", "--server", server.address)
 
@@ -105,8 +105,8 @@ def test_ignored_signal_stays_ignored(server: StandIn, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_signal_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:
-    """Also while modules are imported."""
+def test_signal_stops_run_at_any_moment(server: StandIn, text: Path, tmp_path: Path) -> None:
+    """The moments include the import of modules."""
     for moment in range(0, 400, 20):
         with start(text, "-o", tmp_path / "out", "--server", server.address) as process:
             wait_until(partial(handles_sigterm, process), process)
@@ -139,10 +139,10 @@ def strategy(pieces):
 """
 
 
-def test_signal_while_object_is_finalized(
+def test_signal_stops_run_while_object_is_finalized(
     server: StandIn, run: Command, text: Path, tmp_path: Path
 ) -> None:
-    """Python discards exceptions that are raised there."""
+    """Python discards exceptions that are raised in a finalizer."""
     (tmp_path / "signalling.py").write_text(FINALIZER)
     options = ("--strategy", "signalling:strategy", "--server", server.address)
     done = run("embed", text, "-o", "out", *options, cwd=tmp_path)
@@ -176,10 +176,10 @@ main()
         ("zmq.backend.cython._zmq", "--server"),
     ],
 )
-def test_signal_while_extension_module_is_imported(
+def test_signal_stops_run_while_extension_module_is_imported(
     module: str, encoder: str, server: StandIn, shared_tiny: Path, text: Path, tmp_path: Path
 ) -> None:
-    """The module would turn an exception that is raised meanwhile into an error of its own."""
+    """An exception raised during the import would become an error of the module."""
     where = shared_tiny if encoder == "--model" else str(server.address)
     options = ["embed", text, "-o", tmp_path / "out", encoder, where]
     done = subprocess.run(

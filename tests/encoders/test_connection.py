@@ -109,8 +109,8 @@ def connect(server: StandIn, **options: float) -> Connection:
 
 
 @pytest.mark.parametrize("pending", [False, True])
-def test_late_settings_are_no_reply(pending: bool) -> None:
-    """The question was repeated, and the answers to the first ones arrive last."""
+def test_late_settings_are_not_taken_for_a_reply(pending: bool) -> None:
+    """The request for the settings was repeated, and the first answers arrive last."""
     questions: list[Frames] = []
 
     def late(server: StandIn, frames: Frames) -> list[Frames]:
@@ -130,7 +130,7 @@ def test_late_settings_are_no_reply(pending: bool) -> None:
         connection.close()
 
 
-def test_settings_are_asked_for_until_the_timeout() -> None:
+def test_settings_are_requested_until_the_timeout() -> None:
     with StandIn(config_fault=lambda server, frames: []) as server:
         connection = Connection(server.address, config_interval=0.05)
         assert connection.config(0.3) is None
@@ -152,7 +152,7 @@ def test_vectors_are_read_only_views_of_the_reply() -> None:
 # --- First contact ----------------------------------------------------------------------------
 
 
-def test_closed_port() -> None:
+def test_closed_port_is_reported() -> None:
     address = free_address()
     with pytest.raises(ServerUnreachableError) as caught:
         ServerEncoder(address)
@@ -165,12 +165,12 @@ def test_closed_port() -> None:
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 300, ".."])
-def test_host_that_does_not_exist(host: str) -> None:
+def test_unknown_host_is_reported(host: str) -> None:
     with pytest.raises(ServerUnreachableError, match=r"no bert-serving-server at .* \(.+\)$"):
         ServerEncoder(Address(host))
 
 
-def test_port_of_another_program() -> None:
+def test_port_of_another_program_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = Address("127.0.0.1", listener.getsockname()[1], free_address().port_out)
         assert address.listens(1.0)
@@ -182,8 +182,8 @@ def test_port_of_another_program() -> None:
     )
 
 
-def test_swapped_ports() -> None:
-    """A port that publishes closes the connections of those who send, who could block forever."""
+def test_swapped_ports_are_reported() -> None:
+    """A publishing port closes the connections of senders, who could block forever."""
     with StandIn() as server:
         address = Address("127.0.0.1", server.address.port_out, server.address.port)
         with pytest.raises(ServerUnreachableError) as caught:
@@ -195,7 +195,7 @@ def test_swapped_ports() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff", b"{", b"[]", b"1", b"null", b'"x"', b"[" * 10**5])
-def test_settings_of_another_program(answer: bytes) -> None:
+def test_settings_of_another_program_are_refused(answer: bytes) -> None:
     with StandIn(config_fault=lambda server, frames: [[frames[0], answer, frames[2]]]) as server:
         with pytest.raises(ServerUnreachableError, match="is not a bert-serving-server: it sent ."):
             ServerEncoder(server.address)
@@ -212,7 +212,9 @@ def test_settings_of_another_program(answer: bytes) -> None:
         ),
     ],
 )
-def test_settings_without_piece_vectors(config: dict[str, Any], missing: list[str]) -> None:
+def test_settings_without_piece_vectors_are_refused(
+    config: dict[str, Any], missing: list[str]
+) -> None:
     with StandIn(config=config) as server:
         with pytest.raises(ServerSettingsError) as caught:
             ServerEncoder(server.address)
@@ -237,6 +239,6 @@ def test_other_version_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         ({"retries": -1}, "retries must not be negative, not -1"),
     ],
 )
-def test_invalid_arguments(options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServerEncoder(Address("127.0.0.1"), **options)

@@ -49,7 +49,7 @@ def plain_text() -> list[str]:
 # --- Fast: one server -------------------------------------------------------------------------
 
 
-def test_example_with_the_genuine_server(
+def test_example_is_embedded_by_the_genuine_server(
     server_none: GenuineServer, invoke: Command, tmp_path: Path
 ) -> None:
     output = tmp_path / "output.pkl"
@@ -83,7 +83,7 @@ def test_server_replies_as_recorded(server_none: GenuineServer) -> None:
     assert_recorded(server_none, "uncased")
 
 
-def test_same_vectors_as_the_seed(server_none: GenuineServer) -> None:
+def test_vectors_equal_those_of_the_seed(server_none: GenuineServer) -> None:
     lines = [line for line in plain_text() if line.replace(" ", "").isalpha()]
     assert len(lines) > 20
     with connect(server_none.address) as client, ServerEncoder(server_none.address) as encoder:
@@ -117,7 +117,7 @@ def test_server_with_several_layers_replies_as_recorded(uncased_model: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cased", [False, True])
-def test_words_of_any_characters(
+def test_words_of_any_characters_have_the_pieces_of_the_server(
     cased: bool, server_none: GenuineServer, server_cased: GenuineServer
 ) -> None:
     """In a sentence, each word has the pieces that the server returns for it alone."""
@@ -136,10 +136,10 @@ def test_words_of_any_characters(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("max_seq_len", "tolerance"), [("48", 0.0), ("NONE", 2e-5)])
-def test_same_vectors_as_the_seed_with_a_real_model(
+def test_vectors_of_a_real_model_equal_those_of_the_seed(
     max_seq_len: str, tolerance: float, real_model: Path
 ) -> None:
-    """`last` bit for bit with a fixed length; `avg`, and other batches under NONE, to 2e-5."""
+    """Only `last` with a fixed length is equal bit for bit; other vectors differ by up to 2e-5."""
     lines = plain_text()
     options = ("-model_dir", real_model, *NONE, "-max_seq_len", max_seq_len)
     with (
@@ -172,7 +172,7 @@ def test_same_vectors_as_the_seed_with_a_real_model(
     ],
     ids=lambda line: f"{line[:8]}... {len(line)}",
 )
-def test_cut_sentence_is_recognised(line: str, server_none: GenuineServer) -> None:
+def test_cut_sentence_is_recognized(line: str, server_none: GenuineServer) -> None:
     """The model accepts 62 pieces, which no setting of the server contains."""
     lines = ["hello", line, "world"]
     message = r"^line 2 \(\d+ words?\) has more pieces than the 62 that the server's model"
@@ -185,7 +185,9 @@ def test_cut_sentence_is_recognised(line: str, server_none: GenuineServer) -> No
 
 
 @pytest.mark.slow
-def test_deleted_last_word_is_no_cut(server_32: GenuineServer, server_none: GenuineServer) -> None:
+def test_deleted_last_word_is_not_taken_for_a_cut(
+    server_32: GenuineServer, server_none: GenuineServer
+) -> None:
     for server, limit in ((server_32, 30), (server_none, 62)):
         for n in (0, 1, 5, limit - 1, limit):
             with ServerEncoder(server.address) as encoder:
@@ -204,7 +206,7 @@ def test_deleted_last_word_is_no_cut(server_32: GenuineServer, server_none: Genu
     ],
     ids=["pooling", "tokens"],
 )
-def test_server_without_piece_vectors(
+def test_server_without_piece_vectors_is_refused_with_its_start_command(
     options: list[str], missing: str, uncased_model: Path, invoke: Command, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
@@ -223,8 +225,8 @@ def test_server_without_piece_vectors(
 
 
 @pytest.mark.slow
-def test_settings_that_change_replies(uncased_model: Path) -> None:
-    """Several layers, masked special tokens, replies of a fixed length, small batches."""
+def test_settings_that_change_replies_are_supported(uncased_model: Path) -> None:
+    """The server combines layers, masks special tokens, pads replies and divides batches."""
     options = ["-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE"]
     options += ["-pooling_layer", "-1", "-2", "-mask_cls_sep", "-fixed_embed_length"]
     options += ["-max_batch_size", "3"]
@@ -237,7 +239,9 @@ def test_settings_that_change_replies(uncased_model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_several_workers(uncased_model: Path, server_none: GenuineServer) -> None:
+def test_arrays_of_several_workers_are_in_order(
+    uncased_model: Path, server_none: GenuineServer
+) -> None:
     """Replies overtake one another, but the arrays are in order."""
     lines = [f"{'hello ' * (n % 40)}{n} world" for n in range(2000)]
     options = ("-model_dir", uncased_model, *NONE, "-max_seq_len", "NONE", "-num_worker", "2")

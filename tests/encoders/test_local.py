@@ -49,7 +49,7 @@ def spying(model: Path, observe: Callable[..., object], **options: Any) -> Local
 
 
 def test_vectors_do_not_depend_on_other_sentences(shared_tiny: Path) -> None:
-    """Nor on the number of threads or on the look-ahead: every bit is the same."""
+    """Vectors are equal bit for bit with any number of threads and any look-ahead."""
     model = str(shared_tiny)
     with open_local(model, threads=3) as several, open_local(model, threads=1) as single:
         together = list(embed(LINES, several, "avg"))
@@ -70,7 +70,7 @@ def test_batches_are_not_padded_on_a_cpu(shared_tiny: Path) -> None:
 
 
 def test_padding_does_not_change_vectors(shared_tiny: Path) -> None:
-    """As on a GPU, where batches are padded."""
+    """Batches for GPUs are padded."""
     with open_local(str(shared_tiny)) as encoder:
         alone = [next(embed([line], encoder, "avg")) for line in LINES[:40]]
         prepared = [encoder.prepare(Sentence(i, line.split())) for i, line in enumerate(LINES[:40])]
@@ -101,7 +101,7 @@ def test_results_are_in_order_and_few_batches_are_drawn_ahead(shared_tiny: Path)
 
 
 def test_results_are_not_kept(shared_tiny: Path) -> None:
-    """Nor are arrays of which the result is a view."""
+    """Neither the results nor the arrays that they are views of are kept."""
     computed: list[weakref.ref[np.ndarray]] = []
 
     def observe(mask: np.ndarray, vectors: np.ndarray) -> None:
@@ -159,7 +159,7 @@ def test_tally_counts_unknown_and_empty_words(shared_tiny: Path) -> None:
     assert (tally.unknown_words, tally.empty_words) == (1, 1)
 
 
-def test_pieces_of_words(shared_tiny: Path) -> None:
+def test_pieces_are_listed_for_each_word(shared_tiny: Path) -> None:
     with open_local(str(shared_tiny)) as encoder:
         sentence = Sentence(1, ["Hankcs", "\u200b", "\N{SNOWMAN}", "don't"])
         assert encoder.pieces(sentence) == [
@@ -170,7 +170,7 @@ def test_pieces_of_words(shared_tiny: Path) -> None:
         ]
 
 
-def test_settings_source_and_fingerprint(shared_tiny: Path) -> None:
+def test_settings_and_fingerprint_identify_the_model(shared_tiny: Path) -> None:
     with open_local(str(shared_tiny), threads=1) as encoder:
         assert encoder.source == {"model": str(shared_tiny), "model_from": str(shared_tiny)}
         assert encoder.settings == {
@@ -192,7 +192,7 @@ def test_settings_source_and_fingerprint(shared_tiny: Path) -> None:
         assert other.fingerprint()["vocabulary"] == fingerprint["vocabulary"]
 
 
-def test_max_seq_len(shared_tiny: Path) -> None:
+def test_max_seq_len_outside_the_limits_is_refused(shared_tiny: Path) -> None:
     for max_seq_len in (2, 65):
         with pytest.raises(UsageError, match=f"must be from 3 to 64, .* not {max_seq_len}"):
             open_local(str(shared_tiny), max_seq_len=max_seq_len)
@@ -222,7 +222,7 @@ def test_layers_must_be_distinct(shared_tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_the_weights(tmp_path: Path) -> None:
-    """Twice the weights and 400 MB, with a real model, and lines of all lengths."""
+    """The peak of a real model is bounded for both precisions, with lines of all lengths."""
     text = tmp_path / "text"
     words = (Path(__file__).parents[2] / "LICENSE").read_text("ascii").split()
     with text.open("w") as file:

@@ -146,7 +146,9 @@ def test_both_encoders_return_the_same_vectors(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("genuine")
-def test_lines_of_ten_thousand_words(encoders: list[tuple[ServerEncoder, LocalEncoder]]) -> None:
+def test_lines_of_ten_thousand_words_have_equal_vectors(
+    encoders: list[tuple[ServerEncoder, LocalEncoder]],
+) -> None:
     lines = [" ".join(old_words(n, 10_000)) for n in range(2)]
     for server, engine in encoders:
         served, computed = list(embed(lines, server)), list(embed(lines, engine))
@@ -178,7 +180,7 @@ def test_our_server_returns_the_same_vectors(options: tuple[str, ...], uncased_m
 # --- Requests to the server -------------------------------------------------------------------
 
 
-def test_pieces_are_asked_for_in_few_requests() -> None:
+def test_pieces_of_long_sentence_need_few_requests() -> None:
     with StandIn(limit=66) as server, ServerEncoder(server.address) as encoder:
         (array,) = embed(["東京 é " * 5000], encoder)
     assert len(array) == 10_000
@@ -191,7 +193,7 @@ def test_pieces_are_asked_for_in_few_requests() -> None:
     assert max(map(len, windows)) == 64
 
 
-def test_sentence_that_is_surely_too_long_is_not_sent() -> None:
+def test_sentence_with_more_words_than_the_limit_is_not_sent() -> None:
     with StandIn(config={"max_seq_len": 12}) as server, ServerEncoder(server.address) as encoder:
         assert [len(array) for array in embed(["a " * 11, "b"], encoder)] == [11, 1]
     assert "a " * 10 + "a" not in [text for batch in server.requests for text in batch]

@@ -128,7 +128,7 @@ def test_unanswered_requests_are_sent_again_unchanged() -> None:
     assert server.sent == batches
 
 
-def test_late_request_is_sent_as_often_as_asked() -> None:
+def test_late_request_is_retried_up_to_the_limit() -> None:
     server = FakeServer(lambda texts: None)
     queue = server.queue(timeout=0.3, retries=2)
     request = queue.send(["a"], [7])
@@ -166,20 +166,20 @@ def test_silence_at_the_first_request_is_reported_at_once() -> None:
     assert server.sent == [[HARMLESS]]
 
 
-def test_server_that_no_longer_listens_is_gone() -> None:
+def test_server_that_no_longer_listens_is_reported() -> None:
     queue = FakeServer(lambda texts: None, listens=False).queue()
     with pytest.raises(ServerGoneError, match="ADDRESS is gone; it was last sent lines 7-8: check"):
         queue.wait(queue.send(["a", "b"], [8, 7]))
 
 
 def test_bad_line_is_named() -> None:
-    """The batch fails, and its other lines are answered alone."""
+    """After the batch fails, its lines are sent one by one to find the bad one."""
     queue = FakeServer(lambda texts: None if "poison" in texts else 0.0).queue()
     with pytest.raises(ServerError, match="^line 8: .* answers other lines, but not this one"):
         queue.wait(queue.send(["a", "poison", "b"], [7, 8, 9]))
 
 
-def test_batch_that_fails_only_as_a_whole() -> None:
+def test_batch_that_fails_only_as_a_whole_is_reported() -> None:
     queue = FakeServer(lambda texts: None if len(texts) > 2 else 0.0).queue()
     message = r"lines 7-9 together within 1 s, although it answers each .* smaller -max_batch_size"
     with pytest.raises(ServerSilentError, match=message):
@@ -342,7 +342,7 @@ def test_stray_replies_are_dropped(
     assert len(server.requests) == 1 + len(batches)
 
 
-def test_replies_in_another_order(
+def test_replies_may_arrive_in_another_order(
     undisturbed: tuple[list[Any], set[tuple[Text, ...]]],
 ) -> None:
     held: list[Frames] = []
@@ -366,7 +366,7 @@ def test_dead_worker_is_found_when_the_encoder_is_opened() -> None:
     assert server.requests == [[HARMLESS]]
 
 
-def test_server_that_dies_is_gone() -> None:
+def test_server_that_stops_during_a_run_is_reported() -> None:
     def die(server: StandIn, frames: Frames, texts: list[Text]) -> list[Frames]:
         server.stop()
         return []
@@ -376,7 +376,7 @@ def test_server_that_dies_is_gone() -> None:
             embed_all(server, retries=0, timeout=2)
 
 
-def test_server_that_is_restarted_is_asked_only_for_the_rest(
+def test_restarted_server_receives_only_unanswered_requests(
     undisturbed: tuple[list[Any], set[tuple[Text, ...]]],
 ) -> None:
     arrays, batches = undisturbed

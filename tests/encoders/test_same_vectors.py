@@ -94,7 +94,7 @@ def odd_text(cased: bool) -> list[str]:
 
 @slow
 @genuine
-def test_last_four_layers(pair: Pair) -> None:
+def test_last_four_layers_equal_those_of_the_server(pair: Pair) -> None:
     lines = odd_text(pair.cased)
     options = {"cased": pair.cased, "threads": 2}
     with (
@@ -116,7 +116,7 @@ def test_last_four_layers(pair: Pair) -> None:
 
 @slow
 @genuine
-def test_unknown_words_and_words_without_pieces(pair: Pair) -> None:
+def test_unknown_and_empty_words_are_counted_alike(pair: Pair) -> None:
     lines = odd_text(pair.cased)
     tallies = [Tally(), Tally()]
     with (
@@ -146,8 +146,8 @@ REAL_TEXT = [
 
 @slow
 @genuine
-def test_real_model(real_model: Path) -> None:
-    """Its TensorFlow checkpoint, and its safetensors file."""
+def test_vectors_of_a_real_model_equal_those_of_the_server(real_model: Path) -> None:
+    """The model is loaded from its TensorFlow checkpoint and from its safetensors file."""
     license_text = (Path(__file__).parents[2] / "LICENSE").read_text("ascii")
     lines = [*REAL_TEXT, *license_text.splitlines()]
     options = ("-model_dir", real_model, *NONE, "-max_seq_len", "NONE", *FOUR)

@@ -42,7 +42,7 @@ def embed_all(server: StandIn, lines: Sequence[str] = LINES, **options: Any) -> 
 # --- Requests ---------------------------------------------------------------------------------
 
 
-def test_vectors_and_requests() -> None:
+def test_each_line_is_sent_once_and_embedded() -> None:
     with StandIn() as server:
         assert embed_all(server) == [expected(line) for line in LINES]
     batches = server.requests[1:]
@@ -51,8 +51,8 @@ def test_vectors_and_requests() -> None:
     assert sorted(chain.from_iterable(batches)) == sorted(LINES)
 
 
-def test_float16_vectors() -> None:
-    """As of a server that was started with `-fp16`."""
+def test_float16_replies_give_float16_vectors() -> None:
+    """A server started with `-fp16` sends such replies."""
     with StandIn(dtype="float16") as server, ServerEncoder(server.address) as encoder:
         arrays = list(embed(["hello unaffable", ""], encoder))
     assert [(a.dtype, a.shape) for a in arrays] == [(np.float16, (2, 8)), (np.float16, (0, 8))]
@@ -60,7 +60,7 @@ def test_float16_vectors() -> None:
 
 
 def test_requests_are_not_larger_than_max_batch_size() -> None:
-    """The server would divide them."""
+    """The server would divide larger requests."""
     with StandIn(config={"max_batch_size": 5}) as server:
         assert embed_all(server) == [expected(line) for line in LINES]
     assert max(map(len, server.requests)) == 5
@@ -80,7 +80,7 @@ def test_separator_of_pairs_is_sent_as_three_words() -> None:
     assert sent == {".", "a | | | b", "| | |", "|||| a|||b"}
 
 
-def test_settings_and_fingerprint() -> None:
+def test_settings_and_fingerprint_identify_the_server() -> None:
     with StandIn(config={"do_lower_case": False}) as server:
         with ServerEncoder(server.address) as encoder:
             assert encoder.source == {"server": str(server.address)}
@@ -117,8 +117,8 @@ def test_limit_of_the_model_is_found_when_a_sentence_is_cut() -> None:
     assert (error.limit_of, error.pieces) == ("server's model", None)
 
 
-def test_sentence_that_was_surely_cut_is_not_asked_about() -> None:
-    """There would be as many questions as it has words: 10,000."""
+def test_sentence_far_beyond_the_limit_needs_no_further_requests() -> None:
+    """Requests that locate the cut would be as many as the words: 10,000."""
     with StandIn(limit=12) as server:
         with pytest.raises(LongSentenceError):
             embed_all(server, ["東京 é " * 5000], long_sentences="error")
@@ -183,7 +183,9 @@ def test_words_have_the_vectors_of_their_pieces(
 
 
 @pytest.mark.parametrize("cased", [False, True])
-def test_cases_of_one_batch(cased: bool, recorded: dict[str, ServerEncoder]) -> None:
+def test_batch_of_all_cases_has_the_pieces_of_the_genuine_server(
+    cased: bool, recorded: dict[str, ServerEncoder]
+) -> None:
     cases = [case for case in CASES if case.cased == cased]
     encoder = recorded["cased" if cased else "uncased"]
     tally = Tally()
@@ -197,8 +199,8 @@ def test_cases_of_one_batch(cased: bool, recorded: dict[str, ServerEncoder]) -> 
     assert tally.unknown_words == sum("[UNK]" in own for case in cases for own in case.pieces)
 
 
-def test_pieces_of_words(recorded: dict[str, ServerEncoder]) -> None:
-    """Of sentences of any length; the limit of the model is found first."""
+def test_pieces_are_listed_for_sentences_of_any_length(recorded: dict[str, ServerEncoder]) -> None:
+    """The limit of the model is found before the pieces of a long sentence are requested."""
     for case in CASES:
         if not case.cased:
             words = Sentence(1, case.words)
@@ -218,7 +220,7 @@ def test_sentence_that_fits_exactly_is_not_cut() -> None:
 
 
 @pytest.mark.parametrize("line", [*LONG, *NEWER_LONG], ids=lambda line: f"{line[:8]} {len(line)}")
-def test_cut_sentence_is_recognised(line: str) -> None:
+def test_cut_sentence_is_recognized(line: str) -> None:
     lines = ["hello world", line, "hello world"]
     with recording("32").server() as server:
         with pytest.raises(
@@ -230,7 +232,7 @@ def test_cut_sentence_is_recognised(line: str) -> None:
     assert len(array) == len(line.split())
 
 
-def test_deleted_last_word_is_no_cut() -> None:
+def test_deleted_last_word_is_not_taken_for_a_cut() -> None:
     """The server deletes characters that its Unicode table lacks, but nothing was cut."""
     with recording("32").server() as server:
         for n in (0, 1, 5, 29, 30):
@@ -241,7 +243,7 @@ def test_deleted_last_word_is_no_cut() -> None:
             assert not array[n:].any()
 
 
-def test_several_layers() -> None:
+def test_several_layers_are_concatenated() -> None:
     found = recording("layers")
     with found.server() as server, ServerEncoder(server.address) as encoder:
         assert encoder.width == 96

@@ -56,7 +56,7 @@ def test_index_maps_text_to_the_first_equal_sentence(tmp_path: Path) -> None:
         assert file[sentence_to_index["hank"]][0, 0] == 4
 
 
-def test_result_without_sentences(tmp_path: Path) -> None:
+def test_result_without_sentences_has_an_empty_index(tmp_path: Path) -> None:
     write(tmp_path / "out.h5", lines=0)
     with h5py.File(tmp_path / "out.h5") as file:
         assert list(file) == ["sentence_to_index"]
@@ -65,7 +65,7 @@ def test_result_without_sentences(tmp_path: Path) -> None:
 
 
 def test_file_contains_no_times(tmp_path: Path) -> None:
-    """So that the same text results in the same file."""
+    """Without times, the same text always results in the same file."""
     write(tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         for dataset in file.values():
@@ -157,7 +157,7 @@ def test_reader_ignores_metadata_of_other_programs(metadata: object, tmp_path: P
 
 @pytest.mark.slow
 def test_memory_grows_with_the_index_only(tmp_path: Path) -> None:
-    """200 MB; HDF5 keeps 32 MiB of the addresses of datasets."""
+    """For a file of 200 MB, HDF5 keeps 32 MiB of the addresses of datasets."""
     script = """
 import sys
 import numpy as np

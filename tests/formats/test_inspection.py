@@ -36,7 +36,7 @@ def write(path: Path, kind: str, about: dict[str, object] | None = None) -> None
 
 
 @KINDS
-def test_statistics_of_each_format(kind: str, tmp_path: Path) -> None:
+def test_inspect_finds_statistics_in_each_format(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     write(path, kind, {"strategy": "avg"})
     found = inspect(str(path))
@@ -122,7 +122,7 @@ def test_pipes_have_no_size(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_by_an_array(tmp_path: Path) -> None:
-    """160 MB in arrays of 16 MB, all of which ``pickle.dump`` memoizes."""
+    """The file has 160 MB in arrays of 16 MB, all of which ``pickle.dump`` memoizes."""
     path = tmp_path / "large.pkl"
     with path.open("wb") as file:
         pickle.dump([np.ones((8_000, 500), np.float32) for _ in range(10)], file)
@@ -152,7 +152,7 @@ def test_info_prints_the_statistics(invoke: Command, tmp_path: Path) -> None:
     )
 
 
-def test_info_of_an_empty_list(invoke: Command, tmp_path: Path) -> None:
+def test_info_of_an_empty_list_shows_no_numbers(invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps([]))
     done = invoke("info", "a.pkl", cwd=tmp_path)
     assert "  sentences  0\n" in done.stdout

@@ -45,7 +45,7 @@ def test_numpy_reads_the_files(n: int, dtype: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blank_lines", [0, 3])
-def test_result_without_words(blank_lines: int, tmp_path: Path) -> None:
+def test_result_without_words_has_an_empty_matrix(blank_lines: int, tmp_path: Path) -> None:
     path = tmp_path / "out.npyd"
     write(path, [np.empty((0, 2), np.float32)] * blank_lines)
     assert np.load(path / "vectors.npy").shape == (0, 2)
@@ -82,7 +82,7 @@ def test_open_is_a_context_manager(tmp_path: Path) -> None:
 
 
 def test_arrays_are_writable_copies(tmp_path: Path) -> None:
-    """They stay valid when the files are removed."""
+    """Arrays stay valid when the files are removed."""
     path, arrays = tmp_path / "out.npyd", random_arrays()
     write(path, arrays)
     text = bert_tokemb.open(path)

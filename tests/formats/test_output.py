@@ -72,7 +72,7 @@ def test_result_appears_when_it_is_complete(format: str, tmp_path: Path) -> None
 def test_existing_result_stays_if_writing_is_interrupted(
     format: str, number: int | None, tmp_path: Path
 ) -> None:
-    """Before the content is known, and at any time after that."""
+    """Writing is interrupted before the content is known, and after some sentences."""
     path = tmp_path / f"out.{format}"
     write(path, 1)
     with pytest.raises(KeyboardInterrupt), open_output(path) as output:  # noqa: PT012
@@ -118,7 +118,7 @@ def embed(format: str, server: StandIn, directory: Path, **settings: object) -> 
 def test_full_disk_is_reported_in_one_sentence(
     format: str, limit: int, server: StandIn, tmp_path: Path
 ) -> None:
-    """Nothing is left, and no library adds a message of its own at the end of the process."""
+    """No file is left, and no library prints a message of its own when the process ends."""
     code, errors = embed(format, server, tmp_path, before=limit_file_size(limit)).wait()
     assert code == 1
     assert errors == f"bert-tokemb: error: cannot write out.{format}: File too large\n"
@@ -145,7 +145,7 @@ def terminate(format: str, server: StandIn, directory: Path, seconds: float) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["h5", "parquet"])
 def test_signal_is_not_lost_in_a_library(format: str, server: StandIn, tmp_path: Path) -> None:
-    """Neither lost nor taken for an error, whenever it arrives."""
+    """Whenever a signal arrives during a run, it stops the run without an error message."""
     outcomes = [terminate(format, server, tmp_path, 0.05 * n) for n in range(15)]
     assert sum(outcomes) > 3
 

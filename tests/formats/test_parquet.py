@@ -108,7 +108,7 @@ def test_row_groups_are_bounded(lines: list[str], groups: list[int], tmp_path: P
 
 @DTYPES
 def test_reader_reads_the_arrays(dtype: str, tmp_path: Path) -> None:
-    """More rows than are read at a time."""
+    """The file has more rows than the reader takes at a time."""
     sentences = numbered(LINES * 50, dtype)
     write_result(tmp_path / "out.parquet", sentences, "parquet", about=ABOUT)
     with ParquetReader(str(tmp_path / "out.parquet")) as reader:
@@ -170,7 +170,7 @@ def test_reader_ignores_metadata_of_other_programs(metadata: object, tmp_path: P
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_a_row_group(tmp_path: Path) -> None:
-    """40 MB and 200 MB."""
+    """Results of 40 MB and of 200 MB take about the same memory."""
     script = """
 import sys
 import numpy as np

@@ -144,7 +144,7 @@ def test_run_interrupted_while_files_change_resumes(
 def test_run_interrupted_at_every_change_of_a_file_resumes(
     signum: int, name: str, run: Run, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    """From the first to the last: the renaming, and the removal of the workspace."""
+    """The changes include the final renaming and the removal of the workspace."""
     run.output = run.directory / name
     run.options += ("--look-ahead", "2000000")  # a few chunks
     interrupted, complete = interrupt_at_steps(run, expected(name), signum, range(100))
@@ -212,7 +212,7 @@ def test_broken_off_run_resumes_with_the_same_bytes(
     assert not run.hidden
 
 
-def test_run_resumes_after_a_server_has_gone(tmp_path: Path) -> None:
+def test_run_resumes_after_the_server_has_stopped(tmp_path: Path) -> None:
     lines = [f"a b {n}" for n in range(3000)]
     run = Run(tmp_path, lines, "--timeout", "0.5", "--retries", "0")
 
@@ -283,7 +283,7 @@ def test_different_command_is_refused(options: tuple[str, ...], named: str, run:
 def test_different_model_is_refused(
     tensor: str, named: str, precision: str, run: Run, tmp_path: Path
 ) -> None:
-    """Even if it differs in a single piece, or in biases, only."""
+    """Models are different if a single piece, or only biases, differ."""
     model = write_tiny(tmp_path / "changed")
     run.options += ("--precision", precision)
     run.break_off(350)
@@ -300,7 +300,7 @@ def test_different_model_is_refused(
 def test_moved_model_is_accepted(
     run: Run, tmp_path: Path, expected: Callable[..., dict[str, bytes]]
 ) -> None:
-    """Even if its weights are stored in another way."""
+    """The weights may have other names and be split into shards."""
     run.break_off(350)
     done = run("--model", write_tiny(tmp_path / "moved", prefix="bert.", shards=3))
     assert RESUMING.match(done.stderr), done.stderr
@@ -308,7 +308,7 @@ def test_moved_model_is_accepted(
 
 
 def test_different_encoder_is_refused(run: Run) -> None:
-    """Without the differences that follow from it."""
+    """The message omits differences that follow from that of the encoder."""
     run.break_off(350)
     run.options = ()
     with StandIn() as server:
@@ -331,8 +331,8 @@ def test_changed_strategy_is_refused(run: Run) -> None:
     assert RESUMING.match(run().stderr)
 
 
-def test_refusals_may_be_dropped_or_added(shared_tiny: Path, tmp_path: Path) -> None:
-    """Options that refuse sentences, as long as nothing that they refuse has been written."""
+def test_options_that_refuse_sentences_may_change(shared_tiny: Path, tmp_path: Path) -> None:
+    """An option may be added as long as the partial output has no sentence that it refuses."""
     lines = [f"hank plays {'the ' * (n % 50)}" for n in range(2000)]
     lines[1000:1000] = ["hank " * 100, "\u2603"]
     run = Run(tmp_path, lines, "--model", shared_tiny, "--layers", "0,1,2")
@@ -414,7 +414,7 @@ def test_restarted_run_can_be_resumed(run: Run) -> None:
     assert RESUMING.match(run().stderr)
 
 
-def test_restart_that_cannot_start_destroys_nothing(
+def test_restart_that_cannot_start_keeps_the_partial_output(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.break_off(350)
@@ -429,7 +429,7 @@ def test_restart_that_cannot_start_destroys_nothing(
     assert RESUMING.match(run().stderr)
 
 
-def test_run_without_a_saved_state_binds_no_other(run: Run) -> None:
+def test_run_without_a_saved_state_allows_any_command(run: Run) -> None:
     run.break_off(350)
     (run.workspace / "state.json").unlink()
     done = run("--format", "npyd", "--strategy", "last")
@@ -474,7 +474,7 @@ def test_stream_does_not_replace_a_partial_output(run: Run) -> None:
     assert len(load(run.output)) == len(LINES)
 
 
-def test_stream_cannot_be_resumed_and_says_so(run: Run) -> None:
+def test_stream_is_reported_as_not_resumable(run: Run) -> None:
     run.text = Path("-")
     text = "\n".join(LINES).encode()
     done = run(stdin=text + b"\n\xff\n")
@@ -487,7 +487,7 @@ def test_stream_cannot_be_resumed_and_says_so(run: Run) -> None:
 
 
 @pytest.mark.parametrize("format", ["h5", "parquet"])
-def test_format_that_cannot_be_resumed_says_so(format: str, run: Run) -> None:
+def test_format_without_resuming_is_reported(format: str, run: Run) -> None:
     run.options += ("--format", format)
     why = "only .pkl and .npyd results can be resumed"
     run.text.write_bytes(b"a\n" * 2000 + b"\xff\n")
@@ -503,7 +503,7 @@ def test_format_that_cannot_be_resumed_says_so(format: str, run: Run) -> None:
     assert not run.hidden
 
 
-def test_run_that_did_not_start_says_nothing_of_resuming(run: Run) -> None:
+def test_failed_start_does_not_mention_resuming(run: Run) -> None:
     run.options = ("--format", "h5", "--model", run.directory / "nowhere")
     done = run()
     assert done.returncode == 4
@@ -538,7 +538,7 @@ def test_removed_workspace_is_reported(run: Run) -> None:
     assert not run.hidden
 
 
-def test_result_to_standard_output_leaves_nothing_behind(run: Run) -> None:
+def test_result_to_standard_output_leaves_no_workspace(run: Run) -> None:
     arguments = map(str, run.arguments())
     done = invoke(*("-" if a == str(run.output) else a for a in arguments), cwd=run.directory)
     assert done.returncode == 0

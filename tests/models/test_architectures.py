@@ -33,7 +33,7 @@ def test_unknown_model_type_is_refused(model_type: object) -> None:
     )
 
 
-def test_other_modules_know_no_architecture() -> None:
+def test_only_architecture_modules_name_architecture_details() -> None:
     """A new architecture must not change anything outside its own module."""
     own = re.compile(r"model_type\b|LayerNorm\.|encoder[./]layer|word_embeddings|attention\.self")
     for path in PACKAGE.rglob("*.py"):

@@ -83,7 +83,7 @@ def test_google_checkpoint_gives_the_same_vectors(
     assert google.model.vocabulary.ids == start(shared_tiny).model.vocabulary.ids
 
 
-def test_google_checkpoint_without_prefix(shared_tiny: Path, tmp_path: Path) -> None:
+def test_google_checkpoint_may_lack_the_prefix(shared_tiny: Path, tmp_path: Path) -> None:
     google = start(write_google(tmp_path / "google", prefix=""), cased=False)
     np.testing.assert_allclose(
         run(google, some_ids()), run(start(shared_tiny), some_ids()), rtol=0, atol=1e-6
@@ -151,7 +151,9 @@ def some_feeds(b: int, t: int) -> tuple[Array, Array, Array]:
 
 @pytest.mark.parametrize("layers", [(-1,), (-2,), (0,), (0, -1), (-1, 0), (1, 2, 0), (2, 0)])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-def test_layers_and_activations(activation: str, layers: Sequence[int], tmp_path: Path) -> None:
+def test_any_layers_and_activation_agree_with_numpy(
+    activation: str, layers: Sequence[int], tmp_path: Path
+) -> None:
     config = {**TINY, "hidden_act": activation}
     check_vectors(config, tmp_path / "model", layers, *some_feeds(3, 17))
 
@@ -173,13 +175,13 @@ CONFIGS: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configurations(name: str, tmp_path: Path) -> None:
+def test_any_configuration_agrees_with_numpy(name: str, tmp_path: Path) -> None:
     config = {**TINY, **CONFIGS[name]}
     layers = range(config["num_hidden_layers"])
     check_vectors(config, tmp_path / "model", layers, *some_feeds(3, 17))
 
 
-def test_single_token_type(tmp_path: Path) -> None:
+def test_model_with_a_single_token_type_agrees_with_numpy(tmp_path: Path) -> None:
     ids, _, mask = some_feeds(2, 9)
     config = {**TINY, "type_vocab_size": 1}
     check_vectors(config, tmp_path / "model", (0,), ids, np.zeros_like(ids), mask)
@@ -187,7 +189,7 @@ def test_single_token_type(tmp_path: Path) -> None:
 
 @settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 64))
-def test_shapes_of_batches(engine: Engine, b: int, t: int) -> None:
+def test_batches_of_any_shape_agree_with_numpy(engine: Engine, b: int, t: int) -> None:
     feeds = some_feeds(b, t)
     expected = np.concatenate(hidden_layers(WEIGHTS, TINY, *feeds), -1)
     np.testing.assert_allclose(run(engine, *feeds), expected, rtol=0, atol=TOLERANCE)
@@ -205,7 +207,7 @@ def test_large_biases_survive_folding(tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=5 * TOLERANCE)
 
 
-def test_without_position_embeddings(shared_tiny: Path) -> None:
+def test_position_embeddings_can_be_omitted(shared_tiny: Path) -> None:
     feeds = some_feeds(3, 17)
     name = "embeddings.position_embeddings.weight"
     weights = {**WEIGHTS, name: np.zeros_like(WEIGHTS[name])}
@@ -265,7 +267,7 @@ def test_int8_is_close_to_fp32(layers: Sequence[int], kernel_bits: int, shared_t
 
 
 def test_float16_graph_has_float16_output(shared_tiny: Path) -> None:
-    """Only GPUs run it."""
+    """Only GPUs run this graph."""
     model = load_model(str(shared_tiny))
     made = model.architecture.parameters(model.weights, model.config, 2, position_embeddings=True)
     parameters = dict(finish(made, "model", dtype=np.float16))

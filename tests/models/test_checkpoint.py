@@ -101,7 +101,7 @@ def intact(request: pytest.FixtureRequest) -> Path:
 # --- Written by TensorFlow 1.15 ---------------------------------------------------------------
 
 
-def test_data_types_and_shards() -> None:
+def test_all_data_types_and_shards_are_read() -> None:
     expected = {
         "brain": [1.5, -3.0, np.inf],
         "double": [np.float32(0.1), -np.inf, np.nan],
@@ -168,7 +168,7 @@ def test_model_written_by_tensorflow(uncased_model: Path) -> None:
 
 
 @pytest.mark.parametrize("in_block", [1, 2, 100])
-def test_tables_of_several_blocks(in_block: int, tmp_path: Path) -> None:
+def test_tables_of_several_blocks_are_read(in_block: int, tmp_path: Path) -> None:
     values = {f"v{i}": np.full((2, i + 1), i, "<f4") for i in range(9)}
     variables = {name: (FLOAT, value) for name, value in values.items()}
     prefix = write(tmp_path / "m.ckpt", variables, in_block=in_block)
@@ -176,13 +176,13 @@ def test_tables_of_several_blocks(in_block: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("elements", [(1 << 18) - 1, 1 << 18, 700_001])
-def test_variables_larger_than_a_block(elements: int, tmp_path: Path) -> None:
+def test_variables_larger_than_a_block_are_read(elements: int, tmp_path: Path) -> None:
     values = {"a": np.arange(3, dtype="<f4"), "b": np.arange(elements, dtype="<f4")}
     variables = {name: (FLOAT, value) for name, value in values.items()}
     assert equal(read_all(write(tmp_path / "m.ckpt", variables)), values)
 
 
-def test_every_half_and_every_bfloat16(tmp_path: Path) -> None:
+def test_every_half_and_every_bfloat16_is_converted_exactly(tmp_path: Path) -> None:
     bits = np.arange(1 << 16).astype("<u2")
     prefix = write(tmp_path / "m.ckpt", {"brain": (BFLOAT16, bits), "half": (HALF, bits)})
     values = read_all(prefix)
@@ -541,27 +541,29 @@ MESSAGES = st.lists(FIELDS, max_size=6).map(b"".join)
 
 
 @given(st.binary(max_size=200))
-def test_random_bytes(any_prefix: Path, content: bytes) -> None:
+def test_random_bytes_are_refused_as_an_index(any_prefix: Path, content: bytes) -> None:
     assert readable(any_prefix, content) == 0
 
 
 @given(st.binary(max_size=40))
-def test_random_footers(any_prefix: Path, handles: bytes) -> None:
+def test_random_footers_are_refused(any_prefix: Path, handles: bytes) -> None:
     assert readable(any_prefix, block(HEADER) + footer(handles)) == 0
 
 
 @given(st.lists(st.binary(max_size=40).map(sealed), max_size=3))
-def test_random_blocks(any_prefix: Path, blocks: list[bytes]) -> None:
+def test_random_blocks_are_read_or_refused(any_prefix: Path, blocks: list[bytes]) -> None:
     readable(any_prefix, table(*blocks))
 
 
 @given(st.binary(max_size=40))
-def test_random_pairs(any_prefix: Path, pairs: bytes) -> None:
+def test_random_pairs_are_read_or_refused(any_prefix: Path, pairs: bytes) -> None:
     readable(any_prefix, table(block(HEADER + pairs)))
 
 
 @given(MESSAGES, st.lists(MESSAGES, max_size=4))
-def test_random_messages(any_prefix: Path, head: bytes, messages: list[bytes]) -> None:
+def test_random_messages_are_read_or_refused(
+    any_prefix: Path, head: bytes, messages: list[bytes]
+) -> None:
     pairs = ((b"%d" % i, message) for i, message in enumerate(messages))
     readable(any_prefix, index_of((b"", head), *pairs))
 
@@ -571,7 +573,9 @@ def test_random_messages(any_prefix: Path, head: bytes, messages: list[bytes]) -
     st.sampled_from([FLOAT, DOUBLE, INT64, BFLOAT16, HALF]),
     st.integers(0, 80),
 )
-def test_random_entries(any_prefix: Path, shape: list[int], dtype: int, offset: int) -> None:
+def test_random_entries_are_read_only_if_valid(
+    any_prefix: Path, shape: list[int], dtype: int, offset: int
+) -> None:
     """A variable is read exactly if it lies within the data and has its checksum."""
     itemsize = {FLOAT: 4, DOUBLE: 8, BFLOAT16: 2, HALF: 2, INT64: 8}[dtype]
     size = math.prod(shape) * itemsize

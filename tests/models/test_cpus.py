@@ -106,7 +106,7 @@ QUOTAS = {
 
 
 @pytest.mark.parametrize("name", QUOTAS)
-def test_cgroup_quotas(name: str, tmp_path: Path) -> None:
+def test_cgroup_quotas_limit_the_number(name: str, tmp_path: Path) -> None:
     files, cpus = QUOTAS[name]
     assert available_cpus(write_files(tmp_path, files)) == cpus
 
@@ -181,7 +181,7 @@ def test_cpu_count_is_used_without_affinity(
     assert available_cpus(tmp_path) == cpus
 
 
-def test_number_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_on_this_machine_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
 
@@ -218,10 +218,10 @@ def test_kernel_bits_depend_on_vnni(machine: str, flags: str, bits: int, tmp_pat
 
 
 @pytest.mark.parametrize("content", [None, "", "flags", b"flags: avx512_vnni \xff"])
-def test_kernel_bits_without_cpuinfo(content: str | bytes | None, tmp_path: Path) -> None:
+def test_kernel_bits_are_seven_without_cpuinfo(content: str | bytes | None, tmp_path: Path) -> None:
     write_files(tmp_path, {} if content is None else {"proc/cpuinfo": content})
     assert exact_kernel_bits(tmp_path, "x86_64") == 7
 
 
-def test_kernel_bits_of_this_machine() -> None:
+def test_kernel_bits_on_this_machine_are_valid() -> None:
     assert exact_kernel_bits() in (7, 8)

@@ -64,7 +64,7 @@ def check(examples: int, damage: Callable[..., None], *strategies: Any) -> None:
 
 
 @number_of_examples
-def test_replaced_bytes(model: Path, examples: int) -> None:
+def test_replaced_bytes_are_used_or_refused(model: Path, examples: int) -> None:
     def damage(name: str, part: float, put: bytes, taken: int) -> None:
         with restored(model / name) as content:
             at = int(part**3 * len(content))  # mostly near the beginning
@@ -76,7 +76,7 @@ def test_replaced_bytes(model: Path, examples: int) -> None:
 
 
 @number_of_examples
-def test_files_cut_short(model: Path, examples: int) -> None:
+def test_truncated_files_are_used_or_refused(model: Path, examples: int) -> None:
     def damage(name: str, part: float) -> None:
         with restored(model / name) as content:
             (model / name).write_bytes(content[: int(part**3 * len(content))])
@@ -86,7 +86,7 @@ def test_files_cut_short(model: Path, examples: int) -> None:
 
 
 @number_of_examples
-def test_random_bytes(model: Path, examples: int) -> None:
+def test_random_bytes_are_used_or_refused(model: Path, examples: int) -> None:
     def damage(name: str, content: bytes) -> None:
         with restored(model / name):
             (model / name).write_bytes(content)
@@ -110,7 +110,7 @@ def places(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 
 @number_of_examples
-def test_replaced_json_values(model: Path, examples: int) -> None:
+def test_replaced_json_values_are_used_or_refused(model: Path, examples: int) -> None:
     def damage(data: st.DataObject) -> None:
         path = model / data.draw(st.sampled_from([name for name in FILES if "json" in name]))
         with restored(path) as content:
@@ -127,7 +127,7 @@ def test_replaced_json_values(model: Path, examples: int) -> None:
 
 
 @number_of_examples
-def test_replaced_header_values(model: Path, examples: int) -> None:
+def test_replaced_header_values_are_used_or_refused(model: Path, examples: int) -> None:
     def damage(data: st.DataObject) -> None:
         path = model / "model-00002-of-00002.safetensors"
         with restored(path):

@@ -83,7 +83,7 @@ def test_cached_model_is_found_without_a_network(cached: Path) -> None:
     ("options", "cause"),
     [({"local_files_only": True}, "local_files_only"), ({"endpoint": UNREACHABLE}, "refused")],
 )
-def test_model_missing_in_the_cache(options: Any, cause: str, tmp_path: Path) -> None:
+def test_model_missing_in_the_cache_is_reported(options: Any, cause: str, tmp_path: Path) -> None:
     message = message_of("owner/name", partial(snapshot_download, cache_dir=tmp_path, **options))
     assert message.startswith(
         "there is no directory owner/name, no model of that name is in the hub's cache, and the "
@@ -214,7 +214,9 @@ REPLIES: dict[str, tuple[int, dict[str, str], bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_replies_of_the_hub(name: str, hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+def test_error_replies_of_the_hub_are_reported(
+    name: str, hub: tuple[type[Hub], str], tmp_path: Path
+) -> None:
     handler, endpoint = hub
     handler.status, handler.headers_to_send, handler.content, expected = REPLIES[name]
     fetch = partial(snapshot_download, cache_dir=tmp_path, endpoint=endpoint)

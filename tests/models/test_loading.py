@@ -19,7 +19,7 @@ from support.tiny import PIECES, VOCABULARY, refusal, start, write_tiny
 # --- Directories ------------------------------------------------------------------------------
 
 
-def test_model_of_a_directory(shared_tiny: Path) -> None:
+def test_model_is_loaded_from_a_directory(shared_tiny: Path) -> None:
     model = load_model(str(shared_tiny))
     assert model.name == model.origin == str(shared_tiny)
     assert model.weights.origin == str(shared_tiny / "model.safetensors")
@@ -28,7 +28,7 @@ def test_model_of_a_directory(shared_tiny: Path) -> None:
     assert model.config.vocab_size == len(model.vocabulary.ids) == PIECES
 
 
-def test_directory_below_home(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_stands_for_the_home_directory(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tiny.parent))
     assert load_model("~/model").config.num_hidden_layers == 3
 

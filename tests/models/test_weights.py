@@ -81,7 +81,7 @@ def test_additional_layer_is_refused(layer: str, found: int, tiny: Path) -> None
     assert refusal(tiny) == expected
 
 
-def test_layer_number_with_many_digits_is_no_bug(tiny: Path) -> None:
+def test_layer_number_with_many_digits_is_used_or_refused(tiny: Path) -> None:
     with_weights(tiny, **{f"encoder.layer.{'9' * 5000}.output.dense.bias": np.zeros(32)})
     used_or_refused(tiny)
 

@@ -109,7 +109,7 @@ def test_server_status_counts_sentences(client: BertClient) -> None:
     assert client.server_status["statistic"]["num_total_seq"] >= 2
 
 
-def test_concurrent_client(address: Address) -> None:
+def test_concurrent_client_gets_vectors(address: Address) -> None:
     with ConcurrentBertClient(
         max_concurrency=3,
         ip=address.host,
@@ -125,7 +125,7 @@ def test_original_recipe_works_unchanged(client: BertClient) -> None:
     assert [array.shape for array in seed_embed(client, lines, "last")] == [(2, 32), (3, 32)]
 
 
-def test_serving_encoder_works(engine: Engine) -> None:
+def test_server_encoder_accepts_the_server(engine: Engine) -> None:
     with serving(engine, Settings(show_tokens_to_client=True)) as address:
         with ServerEncoder(address) as encoder:
             assert next(embed(["hello world"], encoder)).shape == (2, 32)
@@ -134,7 +134,7 @@ def test_serving_encoder_works(engine: Engine) -> None:
 # --- Requests that cannot be answered ---------------------------------------------------------
 
 
-def test_malformed_request_is_answered_and_harms_no_one(
+def test_malformed_request_is_answered_without_affecting_others(
     address: Address, client: BertClient, log: pytest.LogCaptureFixture
 ) -> None:
     with RawClient(address) as raw:
@@ -153,7 +153,9 @@ def test_frame_beyond_the_limit_is_answered(address: Address) -> None:
         assert raw.errors(1) == {7: "a frame of 1048577 bytes, more than 1048576"}
 
 
-def test_frame_far_beyond_the_limit_harms_no_one(address: Address, client: BertClient) -> None:
+def test_frame_far_beyond_the_limit_does_not_affect_others(
+    address: Address, client: BertClient
+) -> None:
     with RawClient(address) as raw:
         raw.send(b"raw", b" " * (5 * LIMITS.request_bytes), b"7", b"1")
         for _ in range(20):

@@ -246,7 +246,7 @@ ERRORS: list[tuple[tuple[str, ...], int, str]] = [
 @pytest.mark.parametrize(
     ("options", "code", "message"), ERRORS, ids=[" ".join(options) for options, *_ in ERRORS]
 )
-def test_serve_reports_errors(
+def test_serve_reports_errors_without_traceback(
     options: tuple[str, ...], code: int, message: str, shared_tiny: Path, invoke: Command
 ) -> None:
     env = {"BERT_TOKEMB_PORT": "0", "BERT_TOKEMB_PORT_OUT": "0"}
@@ -330,7 +330,7 @@ def test_original_ports_have_aliases_of_which_the_last_counts(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_original_defaults(shared_tiny: Path) -> None:
+def test_original_flags_have_original_defaults(shared_tiny: Path) -> None:
     def client(address: Address) -> None:
         with connect(address) as client:
             assert client.encode(["hello " * 100]).shape == (1, 32)

@@ -68,7 +68,7 @@ def test_replies_are_those_of_the_genuine_server(label: str, uncased_model: Path
         assert_same(replies[name], reply, flags)
 
 
-def test_tuned_model_with_other_file_names(
+def test_tuned_model_may_have_other_file_names(
     uncased_model: Path, cased_model: Path, tmp_path: Path
 ) -> None:
     """Vocabulary and configuration from one directory, weights from another; cased."""

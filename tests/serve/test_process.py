@@ -158,7 +158,7 @@ def resident(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.slow
 def test_client_that_does_not_read_takes_bounded_memory(shared_tiny: Path) -> None:
-    """It can have the 256 MB that are kept for it; other clients do not notice."""
+    """Replies of up to 256 MB are kept for it, and other clients are not affected."""
     texts = ["the " * 62] * 400  # 64 pieces of 96 numbers, 400 times: 9.8 MB
     with OurServer("--model", shared_tiny, "--layers", "0,1,2", "--verbose") as server:
         before = resident(server.process)

@@ -158,7 +158,7 @@ def test_directory_replaces_an_existing_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_foreign_directory_is_not_replaced(late: bool, tmp_path: Path) -> None:
-    """Not even if the foreign file appears while the new directory is written."""
+    """The foreign file may exist at the start or appear while the new directory is written."""
     path = tmp_path / "out"
     path.mkdir()
     foreign = path / "foreign"
@@ -188,7 +188,7 @@ def test_directory_and_file_do_not_replace_each_other(tmp_path: Path) -> None:
 
 
 def test_previous_directory_is_restored(tmp_path: Path) -> None:
-    """As after a crash between the two renames."""
+    """A crash between the two renames leaves such a directory."""
     path = tmp_path / "out"
     path.mkdir()
     (path / "x").write_bytes(b"older")
@@ -199,7 +199,7 @@ def test_previous_directory_is_restored(tmp_path: Path) -> None:
 
 
 def test_previous_directory_is_removed_if_the_new_one_is_there(tmp_path: Path) -> None:
-    """As after a crash between the second rename and the clean-up."""
+    """A crash between the second rename and the clean-up leaves both directories."""
     path = tmp_path / "out"
     for directory in (path, OutputTarget.resolve(str(path)).previous):
         directory.mkdir()
@@ -228,7 +228,7 @@ def test_existing_directory_is_restored_if_the_new_one_cannot_be_renamed(tmp_pat
 def test_previous_directory_that_cannot_be_removed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The new one is complete, so the run has not failed."""
+    """The new directory is complete, so the run has not failed."""
     path = tmp_path / "out"
     path.mkdir()
 
@@ -250,7 +250,7 @@ def test_previous_directory_that_cannot_be_removed_is_reported(
 def test_directories_that_cannot_be_synced_are_written_to(
     function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A directory that cannot be read, or a file system that cannot sync directories."""
+    """Directories may be unreadable, and some file systems cannot sync directories."""
     original = getattr(os, function)
 
     def fail(place: Any, *more: Any) -> Any:
@@ -363,7 +363,7 @@ def test_discarding_removes_state_and_data(tmp_path: Path) -> None:
 
 
 def test_state_without_data_is_ignored(tmp_path: Path) -> None:
-    """As after a crash while the workspace of a complete output was removed."""
+    """A crash while the workspace of a complete output is removed leaves such a state."""
     interrupt(tmp_path / "file", b"12345", {"bytes": 3})
     (tmp_path / ".file.partial" / "data").unlink()
     with workspace_of(tmp_path / "file") as workspace:
@@ -460,7 +460,7 @@ def test_second_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_removed_workspace_is_reported(replaced: bool, tmp_path: Path) -> None:
-    """There is no result then, and what another run has put there stays."""
+    """There is no result, and files that another run has put in its place stay."""
     path = tmp_path / "file"
     path.write_bytes(b"older")
     with (  # noqa: PT012
@@ -481,7 +481,7 @@ def test_removed_workspace_is_reported(replaced: bool, tmp_path: Path) -> None:
 
 
 def test_many_runs_take_turns(tmp_path: Path) -> None:
-    """None of them ever locks a workspace that another has removed."""
+    """No run ever locks a workspace that another has removed."""
     path = tmp_path / "file"
     script = (
         "import sys\n"
@@ -557,7 +557,7 @@ def test_atomic_file_writes_to_streams_directly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [10, 10_000])
 def test_byte_writer_reports_a_full_disk(size: int) -> None:
-    """At the latest when the buffer is written at the end."""
+    """The error is raised at the latest when the buffer is written at the end."""
     message = "cannot write /dev/full: No space left on device"
     with pytest.raises(OutputError, match=message), atomic_file("/dev/full") as file:
         file.write(bytes(size))

@@ -107,7 +107,7 @@ def test_lines_of_pipe_arrive_as_they_are_written() -> None:
 def test_standard_input_is_read_from_its_current_position(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in ``{ read first; bert-tokemb embed -; } < text``."""
+    """A shell may have read its start: ``{ read first; bert-tokemb embed -; } < text``."""
     path = tmp_path / "text"
     path.write_bytes(b"first\n\xef\xbb\xbfa b\nc\n")
     with path.open() as stdin:

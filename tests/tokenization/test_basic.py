@@ -51,7 +51,7 @@ def test_basic_tokens_are_not_split_further(examples: int) -> None:
 
 @EXAMPLES
 def test_basic_tokens_of_sentence_are_those_of_its_words(examples: int) -> None:
-    """So the pieces of a sentence can be assigned to its words, and a word be sent alone."""
+    """This allows assigning the pieces of a sentence to its words, and sending words alone."""
 
     @settings(max_examples=examples)
     @given(words=st.lists(st.text(CHARACTERS, min_size=1), max_size=6))
