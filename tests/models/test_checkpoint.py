@@ -152,7 +152,7 @@ def test_committed_checkpoint_is_what_tensorflow_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_model_written_by_tensorflow(uncased_model: Path) -> None:
+def test_model_written_by_tensorflow_is_read(uncased_model: Path) -> None:
     vocabulary = toy_vocabulary(cased=False)
     expected = as_tensorflow(random_weights(TINY, len(vocabulary)))
     checkpoint = Checkpoint(uncased_model / "bert_model.ckpt")
