@@ -1,10 +1,10 @@
-"""The speed of the client with a server that computes nothing, and where its time goes.
+"""Speed of the client with a server that computes nothing, and how it spends its time.
 
 python benchmarks/client.py [TEXT] [--strategy avg|last] [--rounds N] [--folder FOLDER]
 
-The stand-in server answers from a process of its own, with ready-made vectors of width 768. It
-shares the machine with the client and copies every byte that the client receives, so the figures
-include waiting for it.
+The stand-in server runs in a separate process and returns prepared vectors of width 768. It shares
+the machine with the client and copies every byte that the client receives, so the figures include
+waiting for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common import (
     Stopwatch,
     memory,
     much_text,
-    print_table,
+    report,
     scratch,
     stand_in,
     take_turns,
@@ -38,31 +38,31 @@ from support.client import connect
 from support.seed import MERGES, seed_embed
 
 WIDTH = 768
-LONGEST = 512
+MAX_PIECES = 512
 
 READING = "reading lines"
-PREPARING = "preparing: basic tokens, length"
-BATCHING = "splitting into words, look-ahead, batches"
+PREPARING = "splitting words into basic tokens"
+BATCHING = "splitting lines, look-ahead, batching"
 SENDING = "sending requests"
 WAITING = "waiting for a reply"
-RECEIVING = "receiving it"
-PARSING = "parsing and checking it"
+RECEIVING = "receiving a reply"
+PARSING = "parsing and checking a reply"
 ALIGNING = "aligning pieces with words"
 MERGING = "merging"
-CUTTING = "cutting into sentences, counting"
+SPLITTING = "splitting into sentences, counting"
 WRITING = "writing"
 LABELS = (
     *(READING, BATCHING, PREPARING, SENDING, WAITING, RECEIVING, PARSING),
-    *(ALIGNING, MERGING, CUTTING, WRITING, Stopwatch.REST),
+    *(ALIGNING, MERGING, SPLITTING, WRITING, Stopwatch.REST),
 )
 
 
-def ours(
+def run_pipeline(
     text: Path, strategy: str, address: Address, output: Path, watch: Stopwatch | None = None
 ) -> Tally:
-    """Embed the text with the parts of ``bert-tokemb embed``."""
+    """Embed the text in this process, with the components of ``bert-tokemb embed``."""
     tally = Tally()
-    merging = load_strategy(strategy)
+    merger = load_strategy(strategy)
     with (
         TextInput(str(text)) as source,
         Output(OutputTarget.resolve(str(output)), FORMATS["pkl"]) as pickled,
@@ -72,18 +72,18 @@ def ours(
         lines, write = iter(source), pickled.write
         if watch:
             time_encoder(encoder, watch)
-            lines, merging = watch.iterate(lines, READING), Timed(merging, watch)
+            lines, merger = watch.iterate(lines, READING), TimedStrategy(merger, watch)
             write = watch.wrap(write, WRITING)
-        arrays = embed(lines, encoder, merging, tally=tally)
-        for i, array in enumerate(watch.iterate(arrays, CUTTING) if watch else arrays, 1):
+        arrays = embed(lines, encoder, merger, tally=tally)
+        for i, array in enumerate(watch.iterate(arrays, SPLITTING) if watch else arrays, 1):
             write(EmbeddedSentence(i, (), array))
         pickled.finish()
         pickled.commit()
     return tally
 
 
-class Timed:
-    """A strategy that is timed."""
+class TimedStrategy:
+    """A strategy whose time is measured."""
 
     def __init__(self, strategy: Strategy, watch: Stopwatch) -> None:
         self._merge = watch.wrap(strategy.merge, MERGING)
@@ -94,7 +94,7 @@ class Timed:
 
 
 def time_encoder(encoder: ServerEncoder, watch: Stopwatch) -> None:
-    """Time the methods of an encoder, private ones included."""
+    """Replace the methods of an encoder, including private ones, by timed ones."""
     encode, requests = encoder.encode, encoder._requests
     receiver = requests._connection._client.receiver
 
@@ -110,47 +110,47 @@ def time_encoder(encoder: ServerEncoder, watch: Stopwatch) -> None:
     receiver.recv_multipart = watch.wrap(receiver.recv_multipart, RECEIVING)
 
 
-def command(text: Path, strategy: str, address: Address, output: Path) -> None:
-    """Run the command in a process, including the start of Python."""
+def run_command(text: Path, strategy: str, address: Address, output: Path) -> None:
+    """Run the command as a process, including the start of Python."""
     program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet", "-o", output]
     subprocess.run([*program, "--strategy", strategy, "--server", str(address)], check=True)
 
 
-def seeds(text: Path, strategy: str, address: Address, output: Path) -> None:
-    """Embed the text with the seed's method, and pickle the list."""
+def run_seed(text: Path, strategy: str, address: Address, output: Path) -> None:
+    """Embed the text like the seed script and pickle the list."""
     lines = text.read_text("utf-8").split("\n")[:-1]
     with connect(address) as client, output.open("wb") as file:
         pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
 
 
 def main() -> None:
-    """Measure, and print the figures."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to write (default: in memory)")
+    parser.add_argument("--folder", type=Path, help="directory for the output (default: in memory)")
     options = parser.parse_args()
     lines = much_text(options.text)
-    with scratch(options.folder or memory()) as folder, stand_in(WIDTH, LONGEST) as server:
+    with scratch(options.folder or memory()) as folder, stand_in(WIDTH, MAX_PIECES) as server:
         host, port, port_out = server.split(":")
         address = Address(host, int(port), int(port_out))
         text, output = folder / "text", folder / "output.pkl"
         text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         arguments = (text, options.strategy, address, output)
-        tally = ours(*arguments)  # a warm-up
-        ways = {
-            "in this process": partial(ours, *arguments),
-            "the whole command": partial(command, *arguments),
-            "the seed's method": partial(seeds, *arguments),
+        tally = run_pipeline(*arguments)  # warm-up
+        candidates = {
+            "in this process": partial(run_pipeline, *arguments),
+            "the whole command": partial(run_command, *arguments),
+            "the seed script": partial(run_seed, *arguments),
         }
-        seconds = take_turns(options.rounds, ways)
+        seconds = take_turns(options.rounds, candidates)
         watch = Stopwatch()
-        ours(*arguments, watch)
+        run_pipeline(*arguments, watch)
         watch.stop()
-    ratio = seconds["the seed's method"] / seconds["in this process"]
-    print_table(
-        f"{ratio:.1f} x the words/s of the seed's method; {tally.sentences:,} sentences, "
+    ratio = seconds["the seed script"] / seconds["in this process"]
+    report(
+        f"{ratio:.1f} x the words/s of the seed script; {tally.sentences:,} sentences, "
         f"{tally.words:,} words, width {WIDTH}, {options.strategy}, median of {options.rounds}",
         [
             (name, f"{tally.words / taken:,.0f} words/s", f"{taken:.2f} s")
@@ -158,8 +158,8 @@ def main() -> None:
         ],
     )
     wall, cpu = sum(watch.wall.values()), sum(watch.cpu.values())
-    print_table(
-        f"time in this process: {wall:.2f} s, of which {cpu:.2f} s of CPU in its main thread",
+    report(
+        f"time in this process: {wall:.2f} s, CPU time of its main thread: {cpu:.2f} s",
         [
             (
                 label,

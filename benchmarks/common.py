@@ -1,7 +1,7 @@
-"""What the benchmarks share: texts, taking turns, a stopwatch, a stand-in server, printing.
+"""Helpers of the benchmarks: texts, alternating measurements, a stopwatch, a stand-in server.
 
-Importing it makes ``tests/support`` importable. It imports nothing heavy itself: the peak memory
-of a child process is at least that of the process that started it.
+Importing this module makes ``tests/support`` importable. It imports no large package, because the
+peak memory of a child process is at least that of the process that started it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "disk",
     "memory",
     "much_text",
-    "print_table",
+    "report",
     "scratch",
     "seconds_of",
     "some_text",
@@ -40,21 +40,21 @@ T = TypeVar("T")
 
 
 def some_text(given: Path | None) -> list[str]:
-    """Return the distinct lines of a text, by default of some real English."""
+    """Return the distinct lines of a text, by default of the EWT development set."""
     path = given or DATA / "ewt-dev.txt"
     if not path.is_file():
-        sys.exit(f"there is no {path}: give a UTF-8 text, one sentence a line, as the argument")
+        sys.exit(f"{path} not found: pass a UTF-8 text file, one sentence per line")
     return _distinct_lines(path)
 
 
 def much_text(given: Path | None) -> list[str]:
-    """Return the distinct lines of a larger text, or lines made up where there is none."""
+    """Return the distinct lines of a larger text, or generated lines if there is none."""
     path = given or DATA / "ewt-train.txt"
     if given is None and not path.is_file():
-        print("note: no text was given, so these lines are words drawn from LICENSE")
-        return _made_up_lines()
+        print("note: no text found, using random words from LICENSE")
+        return _generated_lines()
     if not path.is_file():
-        sys.exit(f"there is no {path}")
+        sys.exit(f"{path} not found")
     return _distinct_lines(path)
 
 
@@ -63,36 +63,36 @@ def _distinct_lines(path: Path) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.split()))
 
 
-def _made_up_lines() -> list[str]:
-    """Return 12,000 distinct lines, 17 words long in the mean as those of English web text."""
-    draw = random.Random(0)  # noqa: S311 - no secret
+def _generated_lines() -> list[str]:
+    """Return 12,000 distinct lines, of 17 words on average, like English web text."""
+    draw = random.Random(0)  # noqa: S311 - not used for security
     words = (ROOT / "LICENSE").read_text("utf-8").split()
     drawn = (draw.choices(words, k=1 + int(draw.gammavariate(1.6, 10))) for _ in range(12_000))
     return list(dict.fromkeys(map(" ".join, drawn)))
 
 
-def seconds_of(way: Callable[[], Any]) -> float:
-    """Run it, and return how long it took."""
-    begin = time.perf_counter()
-    way()
-    return time.perf_counter() - begin
+def seconds_of(function: Callable[[], Any]) -> float:
+    """Call a function and return the elapsed seconds."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def take_turns(
     rounds: int,
-    ways: Mapping[str, Callable[[], Any]],
+    candidates: Mapping[str, Callable[[], Any]],
     measure: Callable[[Callable[[], Any]], float] = seconds_of,
 ) -> dict[str, float]:
-    """Measure each way once a round, A B A B ..., and return each one's median seconds."""
+    """Measure each candidate once per round (A B A B ...) and return the median seconds of each."""
     seconds = defaultdict(list)
     for _ in range(rounds):
-        for name, way in ways.items():
-            seconds[name].append(measure(way))
+        for name, candidate in candidates.items():
+            seconds[name].append(measure(candidate))
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def print_table(title: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """Print a table: a title, then names to the left and figures to the right."""
+def report(title: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Print a title and a table: names aligned to the left, figures to the right."""
     print(f"\n{title}")
     table = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -102,30 +102,31 @@ def print_table(title: str, rows: Iterable[tuple[object, ...]]) -> None:
 
 
 def memory() -> Path:
-    """Return the folder of a file system in memory, or with a warning one on disk."""
-    folder = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
+    """Return a directory in memory, or print a warning and return one on disk."""
+    folder = Path("/dev/shm")  # noqa: S108 - only unique names are created in it
     if folder.is_dir():
         return folder
-    print("warning: there is no /dev/shm, so the disk takes part in these figures")
+    print("warning: /dev/shm not found, so the figures include writing to the disk")
     return disk()
 
 
 def disk() -> Path:
-    """Return the folder that this system has for temporary files."""
+    """Return the system's directory for temporary files."""
     return Path(tempfile.gettempdir())
 
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """Make a folder that is removed at the end."""
-    with tempfile.TemporaryDirectory(dir=parent) as made:
-        yield Path(made)
+    """Create a directory that is removed at the end of the block."""
+    with tempfile.TemporaryDirectory(dir=parent) as directory:
+        yield Path(directory)
 
 
 class Stopwatch:
-    """Tells the time spent under each label; an inner label stops the outer one's time.
+    """Measures the time spent under each label; a nested label pauses the outer one.
 
-    In one thread: time off the processor, waiting for it too, is ``wall`` less ``cpu``.
+    It measures one thread: ``wall`` minus ``cpu`` is the time in which the thread did not run,
+    whether it waited for data or for a processor.
     """
 
     REST = "everything else"
@@ -137,95 +138,95 @@ class Stopwatch:
         self._since = time.perf_counter(), time.thread_time()
 
     def wrap(self, function: Callable[..., T], label: str) -> Callable[..., T]:
-        """Return the function with its time put under ``label``."""
+        """Return the function, with its time counted under ``label``."""
 
         def timed(*args: Any, **kwargs: Any) -> T:
-            self._begin(label)
+            self._push(label)
             try:
                 return function(*args, **kwargs)
             finally:
-                self._end()
+                self._pop()
 
         return timed
 
     def iterate(self, items: Iterable[T], label: str) -> Iterator[T]:
-        """Yield the items, with the time that drawing them takes put under ``label``."""
-        draw = self.wrap(iter(items).__next__, label)
+        """Yield the items, with the time for producing them counted under ``label``."""
+        advance = self.wrap(iter(items).__next__, label)
         while True:
             try:
-                item = draw()
+                item = advance()
             except StopIteration:
                 return
             yield item
 
     def stop(self) -> None:
-        """Put what has passed under the label that is open."""
+        """Count the time since the last call under the current label."""
         now = time.perf_counter(), time.thread_time()
         self.wall[self._labels[-1]] += now[0] - self._since[0]
         self.cpu[self._labels[-1]] += now[1] - self._since[1]
         self._since = now
 
-    def _begin(self, label: str) -> None:
+    def _push(self, label: str) -> None:
         self.stop()
         self._labels.append(label)
 
-    def _end(self) -> None:
+    def _pop(self) -> None:
         self.stop()
         self._labels.pop()
 
 
 @contextmanager
-def stand_in(width: int, longest: int) -> Iterator[str]:
-    """Run a server that answers at once, in a process of its own; yield ``HOST:PORT:PORT_OUT``.
+def stand_in(width: int, max_pieces: int) -> Iterator[str]:
+    """Run a stand-in server in a separate process and yield its ``HOST:PORT:PORT_OUT``.
 
     Args:
-        width: Of its vectors.
-        longest: The most pieces that it takes, special ones included.
+        width: The width of its vectors.
+        max_pieces: The maximum number of pieces of a sentence, including special tokens.
     """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, width, longest))
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_serve, args=(child_end, width, max_pieces))
     process.start()
-    theirs.close()
+    child_end.close()
     try:
-        yield ours.recv()
+        yield parent_end.recv()
     finally:
-        ours.close()  # the process ends when the pipe closes
+        parent_end.close()  # the process ends when the pipe is closed
         process.join()
 
 
-def _serve(caller: Connection, width: int, longest: int) -> None:
+def _serve(parent: Connection, width: int, max_pieces: int) -> None:
     import numpy as np
 
     from support.standin import StandIn
 
-    # Random numbers, a slice of which answers every request: nothing is computed for it.
+    # Each reply is a slice of these random numbers, so a request costs no computation.
     buffer = np.random.default_rng(0).random(1 << 26, np.float32)
 
     def vectors(sentences: list[list[str]], width: int) -> np.ndarray[Any, Any]:
         shape = (len(sentences), max(map(len, sentences)), width)
         return buffer[: shape[0] * shape[1] * shape[2]].reshape(shape)
 
-    with StandIn(width=width, limit=longest, vectors=vectors, pieces=_pieces_of) as server:
-        caller.send(str(server.address))
-        caller.poll(None)  # until the caller closes its end
+    with StandIn(width=width, limit=max_pieces, vectors=vectors, pieces=_pieces_of) as server:
+        parent.send(str(server.address))
+        parent.poll(None)  # until the parent closes its end
 
 
 def _pieces_of(text: str) -> list[str]:
     return [piece for word in text.split() for piece in _pieces_of_word(word)]
 
 
-_remembered: dict[str, list[str]] = {}
+_cache: dict[str, list[str]] = {}
 
 
 def _pieces_of_word(word: str) -> list[str]:
-    """Cut basic tokens into pieces of 8 characters: on English as many as BERT's vocabulary."""
+    """Split basic tokens every 8 characters, into about as many pieces as WordPiece does."""
     from bert_tokemb.tokenization.basic import basic_tokens
 
-    if word not in _remembered:
-        _remembered[word] = [
+    if word not in _cache:
+        _cache[word] = [
             "##" * bool(i) + token[i : i + 8]
             for token in basic_tokens(word, do_lower_case=True)
             for i in range(0, len(token), 8)
         ]
-    return _remembered[word]
+    return _cache[word]

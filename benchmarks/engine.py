@@ -5,15 +5,15 @@ python benchmarks/engine.py [TEXT] [--models minilm base] [--rounds N] [--lines 
 
 The same text is processed in turns by: the engine alone, with prepared batches; the same with
 int8; ``embed`` in this process; the whole command; and transformers on PyTorch with the same ids,
-in the order of the text and sorted by length. All compute the second-to-last layer and nothing
-above it: transformers gets a model with one layer less.
+in the order of the text and sorted by length. All compute the second-to-last layer and no layer
+above it: transformers loads a model with one layer fewer.
 
-The roof is the speed of NumPy's product of two float32 matrices, 2048 x 2048, with as many threads:
-the best of 8 in a separate process, before or after, whichever is higher. A piece counts as 24 c^2
-operations in each computed layer, those of the dense layers. [CLS] and [SEP] count as pieces,
-padding does not, and the products of attention are not counted.
+The roof is the speed of NumPy's product of two 2048 x 2048 float32 matrices with as many threads:
+the best of 8 in a separate process, before or after the measurements, whichever is higher. A piece
+counts as 24 c^2 operations in each computed layer, those of the dense layers. [CLS] and [SEP] count
+as pieces, padding does not, and the products of attention are not counted.
 
-PyTorch is not a dependency of this project. It takes part if it is installed:
+PyTorch is not a dependency of this project. It is measured if it is installed:
 
     pip install torch transformers
 """
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import memory, much_text, print_table, scratch, take_turns
+from common import memory, much_text, report, scratch, take_turns
 from safetensors.numpy import load_file, save_file
 
 from bert_tokemb import embed
@@ -73,15 +73,15 @@ import numpy as np
 a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
 seconds = []
 for _ in range(8):
-    begin = time.perf_counter()
+    start = time.perf_counter()
     a @ b
-    seconds.append(time.perf_counter() - begin)
+    seconds.append(time.perf_counter() - start)
 print(2 * 2048**3 / min(seconds))
 """
 
 
 def roof(threads: int) -> float:
-    """Return the operations per second of a large product."""
+    """Return the operations per second of a large matrix product."""
     variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(variables, str(threads))
     child = [sys.executable, "-c", ROOF]
@@ -158,7 +158,7 @@ def pytorch_if_installed(*arguments: Any) -> PyTorch | None:
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if not missing:
         return PyTorch(*arguments)
-    print(f"note: no figures of PyTorch: {' and '.join(missing)} not installed: see --help")
+    print(f"note: PyTorch is not measured: {' and '.join(missing)} not installed (see --help)")
     return None
 
 
@@ -178,27 +178,27 @@ def mean_cosine(one: Iterable[EncodedBatch], other: Iterable[EncodedBatch]) -> f
 
 
 def largest_difference(one: Iterable[EncodedBatch], other: Iterable[FloatArray]) -> float:
-    """Return the largest difference of the vectors of pieces, in batches without padding."""
+    """Return the largest difference between the vectors of pieces, in batches without padding."""
     return max(
         float(np.abs(encoded.vectors - vectors.reshape(encoded.vectors.shape)).max())
         for encoded, vectors in zip(one, other, strict=True)
     )
 
 
-def command(text: Path, directory: Path, threads: int) -> None:
-    """Run the whole command, including the start of Python."""
+def run_command(text: Path, directory: Path, threads: int) -> None:
+    """Run the command as a process, including the start of Python."""
     program = [sys.executable, "-m", "bert_tokemb", "embed", text, "--quiet"]
     local = ["--model", directory, "--device", "cpu", "--threads", str(threads)]
     subprocess.run([*program, *local, "-o", text.with_suffix(".pkl")], check=True)
 
 
-def ways_of_pytorch(theirs: PyTorch, in_order: Batch) -> dict[str, Callable[[], None]]:
-    """Return what is timed with PyTorch."""
+def pytorch_candidates(pytorch: PyTorch, in_order: Batch) -> dict[str, Callable[[], None]]:
+    """Return the measurements that use PyTorch."""
     by_32 = [in_order[i : i + 32] for i in range(0, len(in_order), 32)]
     by_length = list(make_batches(in_order, BatchLimits(pieces=2048, sentences=2048)))
     return {
-        IN_ORDER: lambda: drain(map(theirs.run, by_32)),
-        SORTED: lambda: drain(map(theirs.run, by_length)),
+        IN_ORDER: lambda: drain(map(pytorch.run, by_32)),
+        SORTED: lambda: drain(map(pytorch.run, by_length)),
     }
 
 
@@ -221,7 +221,7 @@ class Result:
 def measure(
     directory: Path, lines: Sequence[str], rounds: int, threads: int, folder: Path
 ) -> tuple[Model, Result]:
-    """Measure all implementations in turns."""
+    """Measure all implementations alternately."""
     model, text = load_model(str(directory)), folder / "lines.txt"
     text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     start = partial(Engine, model, device="cpu", threads=threads)
@@ -230,19 +230,19 @@ def measure(
     with LocalEncoder(engine) as fp32, LocalEncoder(quantized) as int8:
         in_order = [fp32.prepare(Sentence(i, line.split())) for i, line in enumerate(lines, 1)]
         batches = list(make_batches(in_order, fp32.batch_limits))
-        ways: dict[str, Callable[[], None]] = {
+        candidates: dict[str, Callable[[], None]] = {
             ALONE: lambda: drain(fp32.encode(batches)),
             INT8: lambda: drain(int8.encode(batches)),
             EMBED: lambda: drain(embed(lines, fp32)),
-            COMMAND: partial(command, text, directory, threads),
+            COMMAND: partial(run_command, text, directory, threads),
         }
         # Comparing them first also warms up their caches.
         cosine, difference = mean_cosine(fp32.encode(batches), int8.encode(batches)), None
-        if theirs := pytorch_if_installed(directory, model, depth, threads):
-            difference = largest_difference(fp32.encode(batches), map(theirs.run, batches))
-            ways |= ways_of_pytorch(theirs, in_order)
+        if pytorch := pytorch_if_installed(directory, model, depth, threads):
+            difference = largest_difference(fp32.encode(batches), map(pytorch.run, batches))
+            candidates |= pytorch_candidates(pytorch, in_order)
         before = roof(threads)
-        seconds = take_turns(rounds, ways)
+        seconds = take_turns(rounds, candidates)
         top = max(before, roof(threads))
     pieces = sum(prepared.length for prepared in in_order)
     work = pieces * depth * 24 * model.config.hidden_size**2
@@ -250,7 +250,7 @@ def measure(
 
 
 def ratios(result: Result, targets: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield relative figures with their targets."""
+    """Yield the ratios and their targets."""
     seconds, alone = result.seconds, result.seconds[ALONE]
     of_roof, of_pytorch, of_engine = targets
     yield "", "", "target"
@@ -258,31 +258,37 @@ def ratios(result: Result, targets: Sequence[str]) -> Iterator[tuple[str, str, s
     if result.difference is not None:
         yield f"{ALONE}: x {IN_ORDER}", f"{seconds[IN_ORDER] / alone:.2f} x", of_pytorch
         yield f"{ALONE}: x {SORTED}", f"{seconds[SORTED] / alone:.2f} x", ""
-        yield f"{ALONE}: largest difference to PyTorch", f"{result.difference:.1e}", "1e-4"
+        yield f"{ALONE}: largest difference from PyTorch", f"{result.difference:.1e}", "1e-4"
     yield f"{INT8}: x fp32", f"{alone / seconds[INT8]:.2f} x", "1.8 x"
-    yield f"{INT8}: mean cosine of words to fp32", f"{result.cosine:.4f}", "0.985"
+    yield f"{INT8}: mean cosine of words with fp32", f"{result.cosine:.4f}", "0.985"
     yield f"{EMBED}: of the engine alone", f"{alone / seconds[EMBED]:.1%}", ""
     yield f"{COMMAND}: of the engine alone", f"{alone / seconds[COMMAND]:.1%}", of_engine
 
 
 def figures(result: Result) -> Iterator[tuple[str, str, str, str]]:
-    """Yield absolute figures."""
+    """Yield the absolute figures."""
     for name, taken in result.seconds.items():
         pieces, work = result.pieces / taken, result.work / taken
         yield name, f"{pieces:,.0f} pieces/s", f"{work / 1e9:,.0f} GFLOP/s", f"{taken:.2f} s"
 
 
 def main() -> None:
-    """Read the arguments, measure, print."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, help="default: 3")
-    parser.add_argument("--lines", type=int, help="use the first N; default: 12,000, 2,000")
+    parser.add_argument(
+        "--lines",
+        type=int,
+        help="use the first N lines; default: 12,000 for minilm, 2,000 for base",
+    )
     parser.add_argument("--threads", type=int, default=available_cpus())
-    parser.add_argument("--quick", action="store_true", help="a twelfth of the lines, one round")
+    parser.add_argument(
+        "--quick", action="store_true", help="use a twelfth of the lines and one round"
+    )
     options = parser.parse_args()
     lines = much_text(options.text)
     for which in options.models:
@@ -294,12 +300,12 @@ def main() -> None:
             model, result = measure(directory, own, rounds, options.threads, folder)
         config = model.config
         layers = config.num_hidden_layers
-        print_table(
+        report(
             f"{name}, {layers - 1} of {layers} layers of {config.hidden_size}; {len(own):,} "
             f"sentences, {result.pieces:,} pieces; threads: {options.threads}; median of {rounds}",
             ratios(result, targets),
         )
-        print_table(f"The roof is {result.roof / 1e9:,.0f} GFLOP/s", figures(result))
+        report(f"The roof is {result.roof / 1e9:,.0f} GFLOP/s", figures(result))
 
 
 if __name__ == "__main__":

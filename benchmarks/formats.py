@@ -2,8 +2,8 @@
 
 python benchmarks/formats.py [TEXT] [--megabytes N] [--rounds N]
 
-The sentences are as long as those of TEXT, 768 wide, float32. Files are on tmpfs, and each format
-is measured in a process of its own.
+The sentences are as long as those of TEXT; the vectors are float32, of width 768. Files are on
+tmpfs, and each measurement runs in a new process.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from common import memory, much_text, print_table, scratch, take_turns
-from pickling import in_a_child, raw, sentences
+from common import memory, much_text, report, scratch, take_turns
+from pickling import in_child_process, raw, sentences
 
 from bert_tokemb.formats.registry import FORMATS
 from bert_tokemb.types import EmbeddedSentence
@@ -28,9 +28,9 @@ def size_of(path: Path) -> int:
 
 
 def main() -> None:
-    """Parse the arguments, measure, and print the results."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -39,14 +39,14 @@ def main() -> None:
     text = [EmbeddedSentence(i + 1, lines[i % len(lines)], array) for i, array in enumerate(arrays)]
     size = sum(array.nbytes for array in arrays)
     with scratch(memory()) as folder:
-        made = {kind: folder / f"result.{kind}" for kind in FORMATS}
-        ways: dict[str, Callable[[], None]] = {
-            kind: partial(write_result, path, text, kind) for kind, path in made.items()
+        paths = {kind: folder / f"result.{kind}" for kind in FORMATS}
+        candidates: dict[str, Callable[[], None]] = {
+            kind: partial(write_result, path, text, kind) for kind, path in paths.items()
         }
-        ways["plain write"] = partial(raw(size), arrays, folder / "plain")
-        seconds = take_turns(options.rounds, ways, in_a_child)
-        sizes = {kind: size_of(path) for kind, path in made.items()} | {"plain write": size}
-    print_table(
+        candidates["plain write"] = partial(raw(size), arrays, folder / "plain")
+        seconds = take_turns(options.rounds, candidates, in_child_process)
+        sizes = {kind: size_of(path) for kind, path in paths.items()} | {"plain write": size}
+    report(
         f"{len(arrays):,} arrays, {size / 1e6:,.0f} MB of numbers, median of {options.rounds}",
         [("", "of a plain write", "numbers", "file")]
         + [

@@ -1,17 +1,18 @@
-"""How many words a second are merged, 768 wide, on one core.
+"""Speed of merging pieces into words of width 768 on one core.
 
 python benchmarks/merging.py [TEXT] [--megabytes N] [--rounds N]
 
-Batches as a server gives them: ``(b, t, c)``, zero-padded, sorted by length; the words have as
-many pieces as the vocabulary of bert-base-uncased gives them. Beside each strategy stands the
-seed's way of merging each word by itself, and the seed's method with its spelling of words.
+The batches are like those of a server: ``(b, t, c)``, zero-padded, sorted by length. Words are
+split with the vocabulary of bert-base-uncased. The baseline is the seed script (see
+``tests/support/seed.py``), which merges each word separately: once with the positions of the pieces
+known, once with finding the words by their spelling, as the script does.
 """
 
 from __future__ import annotations
 
 import os
 
-# Before numpy is imported.
+# NumPy reads these variables when it is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -25,7 +26,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from common import much_text, print_table, take_turns
+from common import much_text, report, take_turns
 from tokenizers import BertWordPieceTokenizer
 
 from bert_tokemb.batching import make_batches
@@ -36,18 +37,18 @@ from bert_tokemb.types import BatchLimits, PreparedSentence, Sentence
 from support.models import minilm_directory
 from support.seed import MERGES, seed_merge
 
-TARGET = 500_000
+TARGET_SPEED = 500_000
 TARGET_RATIO = 5
 WIDTH = 768
-LIMITS = BatchLimits(pieces=2048, sentences=64)
-KEPT_RESULTS = 8  # as many as the pipeline keeps for a while
+BUDGET = BatchLimits(pieces=2048, sentences=64)
+KEPT_RESULTS = 8  # as many as the pipeline holds at a time
 
 STRATEGIES = {"avg": AVG, "last": LAST, "first": FIRST, "max": MAX}
 
 
 @dataclass(frozen=True)
 class Pieces(PreparedSentence):
-    """A sentence, its pieces without special ones, and how many each word has."""
+    """A sentence, its pieces without special tokens, and the number of pieces of each word."""
 
     pieces: list[str]
     counts: list[int]
@@ -55,7 +56,7 @@ class Pieces(PreparedSentence):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a server gives, and where the words lie in it."""
+    """The vectors that a server returns, and the positions of the words in them."""
 
     sentences: Sequence[Pieces]
     vectors: np.ndarray
@@ -63,8 +64,8 @@ class Batch:
     counts: np.ndarray
 
 
-def cut_into_pieces(lines: Sequence[str]) -> Iterator[Pieces]:
-    """Yield the sentences of which the seed's method loses no word."""
+def split_into_pieces(lines: Sequence[str]) -> Iterator[Pieces]:
+    """Yield the sentences in which the seed script finds every word."""
     tokenizer = BertWordPieceTokenizer(str(minilm_directory() / "vocab.txt"))
     encodings = tokenizer.encode_batch(list(lines), add_special_tokens=False)
     for i, (line, encoding) in enumerate(zip(lines, encodings, strict=True), 1):
@@ -74,8 +75,8 @@ def cut_into_pieces(lines: Sequence[str]) -> Iterator[Pieces]:
             yield Pieces(Sentence(i, words), len(pieces) + 2, pieces, counts)
 
 
-def fill(sentences: Sequence[Pieces], random: np.random.Generator) -> Batch:
-    """Draw vectors for a batch."""
+def random_batch(sentences: Sequence[Pieces], random: np.random.Generator) -> Batch:
+    """Return a batch of random vectors."""
     b, t = len(sentences), max(sentence.length for sentence in sentences)
     vectors = np.zeros((b, t, WIDTH), np.float32)
     starts = []
@@ -86,30 +87,30 @@ def fill(sentences: Sequence[Pieces], random: np.random.Generator) -> Batch:
     return Batch(sentences, vectors, np.concatenate(starts), counts)
 
 
-def draw_batches(lines: Sequence[str], size: int) -> list[Batch]:
-    """Return batches of ``size`` bytes in all, no two of them in the same memory."""
+def random_batches(lines: Sequence[str], size: int) -> list[Batch]:
+    """Return batches of at least ``size`` bytes in total, each in separate memory."""
     random = np.random.default_rng(0)
-    cut = list(make_batches(cut_into_pieces(lines), LIMITS))
-    random.shuffle(cut)
+    groups = list(make_batches(split_into_pieces(lines), BUDGET))
+    random.shuffle(groups)
     batches, used = [], 0
-    for sentences in cycle(cut):
+    for sentences in cycle(groups):
         if used >= size:
             return batches
-        batches.append(fill(sentences, random))
+        batches.append(random_batch(sentences, random))
         used += batches[-1].vectors.nbytes
-    sys.exit("the text has no plain English sentence")
+    sys.exit("the text has no sentence in which the seed script finds every word")
 
 
-def ours(batches: Sequence[Batch], name: str) -> None:
-    """Merge the words of each batch."""
+def merge_batches(batches: Sequence[Batch], name: str) -> None:
+    """Merge the words of each batch at once."""
     kept: deque[np.ndarray] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
         flat = batch.vectors.reshape(-1, WIDTH)
         kept.append(STRATEGIES[name].merge(flat, batch.starts, batch.counts))
 
 
-def word_by_word(batches: Sequence[Batch], name: str) -> None:
-    """Merge each word by itself, as the seed does, knowing where its pieces lie."""
+def merge_word_by_word(batches: Sequence[Batch], name: str) -> None:
+    """Merge each word separately, like the seed script, with known positions of the pieces."""
     merge = MERGES[name]
     kept: deque[list[np.ndarray]] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
@@ -123,8 +124,8 @@ def word_by_word(batches: Sequence[Batch], name: str) -> None:
         kept.append(arrays)
 
 
-def seeds(batches: Sequence[Batch], name: str) -> None:
-    """Merge as the seed does, finding the words by their spelling."""
+def merge_by_spelling(batches: Sequence[Batch], name: str) -> None:
+    """Merge like the seed script, which finds the words by their spelling."""
     merge = MERGES[name]
     kept: deque[list[np.ndarray]] = deque(maxlen=KEPT_RESULTS)
     for batch in batches:
@@ -136,60 +137,60 @@ def seeds(batches: Sequence[Batch], name: str) -> None:
 
 
 def check(batch: Batch) -> None:
-    """Stop unless all ways give the same."""
+    """Check that our strategies and the seed script return the same vectors."""
     for name, merge in MERGES.items():
         merged = STRATEGIES[name].merge(
             batch.vectors.reshape(-1, WIDTH), batch.starts, batch.counts
         )
-        theirs = [
+        expected = [
             seed_merge([w.lower() for w in s.sentence.words], vectors[1:], s.pieces, merge)
             for s, vectors in zip(batch.sentences, batch.vectors, strict=True)
         ]
-        np.testing.assert_allclose(merged, np.concatenate(theirs), rtol=1e-6)
+        np.testing.assert_allclose(merged, np.concatenate(expected), rtol=1e-6)
 
 
 def cache_size() -> int:
-    """Return the bytes of the largest processor cache, 64 MiB if it is unknown."""
+    """Return the bytes of the largest processor cache, or 64 MiB if the size is unknown."""
     found = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((int(path.read_text().rstrip("K\n")) << 10 for path in found), default=64 << 20)
 
 
 def main() -> None:
-    """Parse the arguments, measure and print the results."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--megabytes", type=int, help="default: 1.25 times the cache, at least 500")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     size = (options.megabytes or 0) * 10**6 or max(500 * 10**6, cache_size() * 5 // 4)
-    batches = draw_batches(much_text(options.text), size)
+    batches = random_batches(much_text(options.text), size)
     check(batches[0])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    ways: dict[str, Callable[[], None]] = {}
+    candidates: dict[str, Callable[[], None]] = {}
     for name in STRATEGIES:
-        ways[name] = partial(ours, batches, name)
+        candidates[name] = partial(merge_batches, batches, name)
     for name in MERGES:
-        ways[f"{name}, word by word"] = partial(word_by_word, batches, name)
-        ways[f"{name}, seed with spelling"] = partial(seeds, batches, name)
-    seconds = take_turns(options.rounds, ways)
+        candidates[f"{name}, word by word"] = partial(merge_word_by_word, batches, name)
+        candidates[f"{name}, seed with spelling"] = partial(merge_by_spelling, batches, name)
+    seconds = take_turns(options.rounds, candidates)
     words = sum(len(batch.counts) for batch in batches)
     pieces = sum(int(batch.counts.sum()) for batch in batches)
     ratio = seconds["avg, word by word"] / seconds["avg"]
-    print_table(
+    report(
         f"avg: {ratio:.1f} x merging word by word (target: {TARGET_RATIO}), "
-        f"{words / seconds['avg']:,.0f} words/s (target: {TARGET:,}); {words:,} words of "
-        f"{pieces / words:.2f} pieces, {len(batches)} batches of {size / 1e6:,.0f} MB in all, "
+        f"{words / seconds['avg']:,.0f} words/s (target: {TARGET_SPEED:,}); {words:,} words of "
+        f"{pieces / words:.2f} pieces, {len(batches)} batches of {size / 1e6:,.0f} MB in total, "
         f"one core, median of {options.rounds}",
         [
-            (name, times_word_by_word(name, seconds), f"{words / taken:,.0f} words/s")
+            (name, ratio_to_word_by_word(name, seconds), f"{words / taken:,.0f} words/s")
             for name, taken in seconds.items()
         ],
     )
 
 
-def times_word_by_word(name: str, seconds: dict[str, float]) -> str:
-    """Compare with merging word by word by the same strategy, if the seed has it."""
+def ratio_to_word_by_word(name: str, seconds: dict[str, float]) -> str:
+    """Return the ratio to merging word by word with the same strategy, if it is measured."""
     baseline = seconds.get(name.split(",")[0] + ", word by word")
     return f"{baseline / seconds[name]:.1f} x" if baseline else ""
 

@@ -1,9 +1,9 @@
-"""Speed of writing a pickle: our stream compared with ``pickle.dump``, on tmpfs.
+"""Speed of writing a pickle, compared with ``pickle.dump``, on tmpfs.
 
 python benchmarks/pickling.py [TEXT] [--megabytes N] [--rounds N]
 
-The sentences are as long as those of TEXT, 768 wide, float32. A plain write of the same number of
-bytes shows the speed of the file system.
+The sentences are as long as those of TEXT; the vectors are float32, of width 768. A plain
+write of the same number of bytes shows the speed of the file system.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from common import memory, much_text, print_table, scratch, seconds_of, take_turns
+from common import memory, much_text, report, scratch, seconds_of, take_turns
 
 from support.results import sentences_of, write_result
 
@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 
 
 def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
-    """Return arrays of ``size`` bytes in total, cut out of batches as the pipeline cuts them."""
+    """Return arrays of at least ``size`` bytes in total, slices of batches as in the pipeline."""
     random = np.random.default_rng(0)
     batch, start, arrays, used = np.empty((0, WIDTH), np.float32), 0, [], 0
     for length in cycle(lengths):
@@ -41,7 +41,7 @@ def sentences(lengths: Sequence[int], size: int) -> list[np.ndarray]:
 
 
 def stream(arrays: Sequence[np.ndarray], path: Path) -> None:
-    """Write a list as the command does."""
+    """Write a list like the command."""
     write_result(path, sentences_of(arrays), "pkl")
 
 
@@ -56,7 +56,7 @@ def dump(protocol: int) -> Callable[[Sequence[np.ndarray], Path], None]:
 
 
 def raw(size: int) -> Callable[[Sequence[np.ndarray], Path], None]:
-    """Return a function that writes ``size`` bytes, whatever the arrays."""
+    """Return a function that ignores the arrays and writes ``size`` bytes."""
     block = memoryview(np.random.default_rng(0).bytes(CHUNK))
 
     def write(arrays: Sequence[np.ndarray], path: Path) -> None:
@@ -67,7 +67,7 @@ def raw(size: int) -> Callable[[Sequence[np.ndarray], Path], None]:
     return write
 
 
-def in_a_child(way: Callable[[], None]) -> float:
+def in_child_process(function: Callable[[], None]) -> float:
     """Return the seconds that a function takes in a child process.
 
     ``pickle.dump`` keeps a copy of every array until it returns. How long that takes depends on
@@ -75,14 +75,14 @@ def in_a_child(way: Callable[[], None]) -> float:
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sender.send(seconds_of(way)))
+    child = context.Process(target=lambda: sender.send(seconds_of(function)))
     child.start()
     seconds = receiver.recv()
     child.join()
     return seconds
 
 
-def same(arrays: Sequence[np.ndarray], path: Path) -> bool:
+def contains(path: Path, arrays: Sequence[np.ndarray]) -> bool:
     """Return whether a file contains these arrays."""
     with path.open("rb") as file:
         loaded = pickle.load(file)
@@ -92,33 +92,38 @@ def same(arrays: Sequence[np.ndarray], path: Path) -> bool:
 
 
 def main() -> None:
-    """Parse the arguments, measure, and print the results."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     lengths = [len(line.split()) for line in much_text(options.text)]
     arrays = sentences(lengths, options.megabytes * 10**6)
     size = sum(array.nbytes for array in arrays)
-    ways = {"ours": stream, "protocol 4": dump(4), "protocol 5": dump(5), "plain write": raw(size)}
+    candidates = {
+        "ours": stream,
+        "protocol 4": dump(4),
+        "protocol 5": dump(5),
+        "plain write": raw(size),
+    }
     with scratch(memory()) as folder:
         path = folder / "list.pkl"
 
-        def into_a_new_file(way: Callable[[], None]) -> float:
+        def into_new_file(function: Callable[[], None]) -> float:
             path.unlink(missing_ok=True)
-            return in_a_child(way)
+            return in_child_process(function)
 
         seconds = take_turns(
             options.rounds,
-            {name: partial(way, arrays, path) for name, way in ways.items()},
-            into_a_new_file,
+            {name: partial(write, arrays, path) for name, write in candidates.items()},
+            into_new_file,
         )
-        for way in ("ours", "protocol 4"):
-            ways[way](arrays, path)
-            assert same(arrays, path), way
+        for name in ("ours", "protocol 4"):
+            candidates[name](arrays, path)
+            assert contains(path, arrays), name
     ratio = seconds["protocol 4"] / seconds["ours"]
-    print_table(
+    report(
         f"{ratio:.2f} x pickle.dump with protocol 4 (target: {TARGET:g}); {len(arrays):,} arrays, "
         f"{size / 1e6:,.0f} MB, median of {options.rounds}",
         [

@@ -1,9 +1,9 @@
-"""How much time it costs that an interrupted run can be resumed.
+"""Time overhead of making a run resumable.
 
 python benchmarks/resuming.py [TEXT] [--lines N] [--rounds N] [--output DIRECTORY]
 
-A run of `embed` with the local encoder, and the same pipeline into the same output without saved
-states and without the digest of the text. Alternating, in one process, with one encoder.
+Compares `embed` with the local encoder to the same pipeline without resume points and without
+hashing the text. Both alternate in one process and use the same encoder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from common import disk, much_text, print_table, scratch, take_turns
+from common import disk, much_text, report, scratch, take_turns
 
 from bert_tokemb import embed, open_local
 from bert_tokemb.encoders.local import LocalEncoder
@@ -32,18 +32,18 @@ TARGET = 0.02
 
 @contextmanager
 def kept_open(encoder: LocalEncoder) -> Iterator[LocalEncoder]:
-    """Do not close the encoder at the end of a run."""
+    """Yield the encoder without closing it at the end of the block."""
     yield encoder
 
 
-def resumable(text: Path, path: Path, encoder: LocalEncoder) -> None:
-    """Run as the command does."""
+def run_resumable(text: Path, path: Path, encoder: LocalEncoder) -> None:
+    """Run the job like the command."""
     options = EmbedOptions(input_name=str(text), output_name=str(path))
     run_job(options, partial(kept_open, encoder), str)
 
 
-def not_resumable(text: Path, path: Path, encoder: LocalEncoder) -> None:
-    """Write the same result without saving states."""
+def run_not_resumable(text: Path, path: Path, encoder: LocalEncoder) -> None:
+    """Write the same result without resume points."""
     target = OutputTarget.resolve(str(path))
     with text.open(encoding="utf-8") as lines, Output(target, FORMATS["pkl"]) as output:
         output.start(Content(encoder.width, encoder.dtype))
@@ -54,9 +54,9 @@ def not_resumable(text: Path, path: Path, encoder: LocalEncoder) -> None:
 
 
 def main() -> None:
-    """Read the arguments, measure and print."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--lines", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=disk(), help="a directory on a disk")
@@ -65,16 +65,16 @@ def main() -> None:
     with scratch(options.output) as folder, open_local(str(minilm_directory())) as encoder:
         text = folder / "text"
         text.write_text("\n".join(lines), encoding="utf-8")
-        ways = {"resumable": resumable, "not resumable": not_resumable}
-        ways = {
-            name: partial(way, text, folder / f"{n}.pkl", encoder)
-            for n, (name, way) in enumerate(ways.items())
+        candidates = {"resumable": run_resumable, "not resumable": run_not_resumable}
+        candidates = {
+            name: partial(function, text, folder / f"{n}.pkl", encoder)
+            for n, (name, function) in enumerate(candidates.items())
         }
-        seconds = take_turns(options.rounds, ways)
+        seconds = take_turns(options.rounds, candidates)
         assert (folder / "0.pkl").read_bytes() == (folder / "1.pkl").read_bytes()
         size = (folder / "0.pkl").stat().st_size
     cost = seconds["resumable"] / seconds["not resumable"] - 1
-    print_table(
+    report(
         f"{cost:+.1%} of time (target: less than {TARGET:.0%}); {len(lines):,} lines, "
         f"{size / 1e6:,.0f} MB, median of {options.rounds}",
         [(name, f"{taken:.1f} s") for name, taken in seconds.items()],

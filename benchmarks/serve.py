@@ -1,4 +1,4 @@
-"""How much faster our server answers the same client than the genuine bert-serving-server.
+"""Speed of ``bert-tokemb serve``, compared with the genuine bert-serving-server.
 
 python benchmarks/serve.py [TEXT] [--rounds N] [--lines N]
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from bert_serving.client import BertClient
-from common import print_table, some_text, take_turns
+from common import report, some_text, take_turns
 
 from bert_tokemb import Address
 from support.client import connect
@@ -27,16 +27,16 @@ from support.genuine import NONE, GenuineServer, make_model
 from support.models import minilm_config, minilm_vocabulary, minilm_weights
 from support.ours import OurServer
 
-TARGET = {"256": 10, "NONE": 2}
-"""By -max_seq_len: the least expected ratio."""
+TARGETS = {"256": 10, "NONE": 2}
+"""The least ratio for each -max_seq_len."""
 CLIENTS = (1, 8)
 REQUEST = 64  # sentences
-# With 256, the genuine server takes several times as long, whatever the sentences are.
-SHARE = {"256": 8, "NONE": 1}
+# With 256, the genuine server pads every sentence and takes several times as long.
+LINES_DIVISOR = {"256": 8, "NONE": 1}
 
 
 def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[np.ndarray]:
-    """Send requests from several clients at once, each in turn; return the replies."""
+    """Divide requests among concurrent clients and return the replies."""
 
     def work(client: BertClient, own: Sequence[list[str]]) -> list[np.ndarray]:
         return [client.encode(texts) for texts in own]
@@ -44,8 +44,8 @@ def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[n
     connected = [connect(address) for _ in range(clients)]
     try:
         with ThreadPoolExecutor(clients) as pool:
-            shares = [requests[i::clients] for i in range(clients)]
-            replies = list(pool.map(work, connected, shares))
+            parts = [requests[i::clients] for i in range(clients)]
+            replies = list(pool.map(work, connected, parts))
     finally:
         for client in connected:
             client.close()
@@ -53,7 +53,7 @@ def ask(address: Address, requests: Sequence[list[str]], clients: int) -> list[n
 
 
 def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None:
-    """Print the ratio for one ``-max_seq_len``."""
+    """Measure both servers with one ``-max_seq_len`` and print the results."""
     requests = [list(lines[i : i + REQUEST]) for i in range(0, len(lines), REQUEST)]
     options = ("-model_dir", model, *NONE, "-max_seq_len", length)
     with GenuineServer(*options) as genuine, OurServer(*options) as ours:
@@ -68,9 +68,9 @@ def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None
                     for name, address in addresses.items()
                 },
             )
-            print_table(
+            report(
                 f"-max_seq_len {length}, {clients} client{'s' * (clients > 1)} at once: "
-                f"{seconds['genuine'] / seconds['ours']:.1f} x (target: {TARGET[length]} x); "
+                f"{seconds['genuine'] / seconds['ours']:.1f} x (target: {TARGETS[length]} x); "
                 f"{len(lines):,} sentences, largest difference {worst:.1e}, median of {rounds}",
                 [
                     (name, f"{len(lines) / taken:,.0f} sentences/s", f"{taken:.1f} s")
@@ -80,18 +80,18 @@ def measure(model: Path, length: str, lines: Sequence[str], rounds: int) -> None
 
 
 def main() -> None:
-    """Parse the arguments, measure and print."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--lines", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     lines = some_text(options.text)[: options.lines]
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as directory:
         weights = minilm_weights()
-        model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
-        for length, share in SHARE.items():
-            measure(model, length, lines[: len(lines) // share], options.rounds)
+        model = make_model(Path(directory) / "model", minilm_config(), minilm_vocabulary(), weights)
+        for length, divisor in LINES_DIVISOR.items():
+            measure(model, length, lines[: len(lines) // divisor], options.rounds)
 
 
 if __name__ == "__main__":

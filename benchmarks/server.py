@@ -1,9 +1,9 @@
-"""The speed with a genuine server, compared with the seed's method.
+"""Speed with a genuine server, compared with the seed script (see ``tests/support/seed.py``).
 
 python benchmarks/server.py [TEXT] [--strategy avg|last] [--rounds N]
 
 Both use the same bert-serving-server (CPU, ``-max_seq_len NONE``, all-MiniLM-L6-v2) for the same
-lines, in turns, and pickle the result into a file.
+lines, alternately, and pickle the result into a file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import disk, print_table, scratch, some_text, take_turns
+from common import disk, report, scratch, some_text, take_turns
 
 from bert_tokemb import Address, ServerEncoder, embed
 from bert_tokemb.formats.base import Content
@@ -38,15 +38,15 @@ WARM_UP = 200  # lines
 def genuine_server() -> Iterator[Address]:
     """Run the genuine server with the weights of all-MiniLM-L6-v2; yield its address."""
     options = ("-pooling_strategy", "NONE", "-show_tokens_to_client", "-max_seq_len", "NONE")
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as directory:
         weights = minilm_weights()
-        model = make_model(Path(made) / "model", minilm_config(), minilm_vocabulary(), weights)
+        model = make_model(Path(directory) / "model", minilm_config(), minilm_vocabulary(), weights)
         with GenuineServer("-model_dir", model, *options) as server:
             yield server.address
 
 
-def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
-    """Embed the lines, and write each array as it arrives."""
+def run_pipeline(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
+    """Embed the lines and write each array when it is ready."""
     target = OutputTarget.resolve(str(path))
     with Output(target, FORMATS["pkl"]) as output, ServerEncoder(address) as encoder:
         output.start(Content(encoder.width, encoder.dtype))
@@ -56,8 +56,8 @@ def ours(address: Address, lines: Sequence[str], strategy: str, path: Path) -> N
         output.commit()
 
 
-def seeds(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
-    """Embed the lines with the seed's method, and pickle the list."""
+def run_seed(address: Address, lines: Sequence[str], strategy: str, path: Path) -> None:
+    """Embed the lines like the seed script and pickle the list."""
     with connect(address) as client, path.open("wb") as file:
         pickle.dump(list(seed_embed(client, lines, strategy)), file, protocol=4)
 
@@ -66,44 +66,44 @@ def measure(lines: Sequence[str], strategy: str, rounds: int) -> dict[str, float
     """Return the median seconds of both, after comparing their results."""
     with genuine_server() as address, scratch(disk()) as folder:
         files = {"ours": folder / "ours.pkl", "seed": folder / "seed.pkl"}
-        ways = {"ours": ours, "seed": seeds}
-        for name, way in ways.items():
-            way(address, lines[:WARM_UP], strategy, files[name])
+        candidates = {"ours": run_pipeline, "seed": run_seed}
+        for name, function in candidates.items():
+            function(address, lines[:WARM_UP], strategy, files[name])
         seconds = take_turns(
             rounds,
             {
-                name: partial(way, address, lines, strategy, files[name])
-                for name, way in ways.items()
+                name: partial(function, address, lines, strategy, files[name])
+                for name, function in candidates.items()
             },
         )
         compare(*(pickle.loads(path.read_bytes()) for path in files.values()))
     return seconds
 
 
-def compare(our_arrays: list[np.ndarray], seeds_arrays: list[np.ndarray]) -> None:
-    """Print how far the results of both differ."""
-    pairs = list(zip(our_arrays, seeds_arrays, strict=True))
+def compare(our_arrays: list[np.ndarray], seed_arrays: list[np.ndarray]) -> None:
+    """Print the differences between the two results."""
+    pairs = list(zip(our_arrays, seed_arrays, strict=True))
     same = [(a, b) for a, b in pairs if a.shape == b.shape]
     worst = max(float(np.abs(a - b).max()) for a, b in same)
     lost = sum(len(a) - len(b) for a, b in pairs)
     print(
         f"{len(same)} of {len(pairs)} sentences have the same number of rows in both, and differ "
-        f"by at most {worst:.1e}; in the others the seed's method loses {lost} words"
+        f"by at most {worst:.1e}; in the others, the seed script loses {lost} words"
     )
 
 
 def main() -> None:
-    """Measure, and print the figures."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--strategy", choices=sorted(MERGES), default="avg")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     lines = some_text(options.text)
     seconds = measure(lines, options.strategy, options.rounds)
     ratio = seconds["seed"] / seconds["ours"]
-    print_table(
-        f"{ratio:.2f} x the sentences/s of the seed's method (target: {TARGET}); "
+    report(
+        f"{ratio:.2f} x the sentences/s of the seed script (target: {TARGET}); "
         f"{len(lines):,} sentences, {options.strategy}, median of {options.rounds}",
         [
             (name, f"{len(lines) / taken:,.1f} sentences/s", f"{taken:.1f} s")

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from common import disk, print_table, scratch, some_text
+from common import disk, report, scratch, some_text
 
 from bert_tokemb.models.loading import DEFAULT_MODEL, load_model
 
@@ -25,12 +25,12 @@ TARGET_SECONDS = 2.0
 
 
 def run(text: Path, model: str, *options: str) -> tuple[float, float]:
-    """Run the command, and return its seconds and the bytes of its peak memory."""
+    """Run the command and return its seconds and its peak memory in bytes."""
     program = [sys.executable, "-m", "bert_tokemb", "embed", text, "-o", os.devnull, "--quiet"]
-    begin = time.perf_counter()
+    start = time.perf_counter()
     child = subprocess.Popen([*program, "--model", model, "--device", "cpu", *options])
     _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, child.returncode
     # The peak of a child is at least that of its parent.
@@ -47,7 +47,7 @@ def size_of_weights(origin: Path) -> int:
 
 
 def main() -> None:
-    """Read the arguments, measure, print."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a directory, or an id on the hub")
@@ -65,13 +65,13 @@ def main() -> None:
             "int8": (("--precision", "int8"), 3.5 * weights + 300e6),
         }
         peaks = {name: run(text, options.model, *more)[1] for name, (more, _) in kinds.items()}
-    print_table(
+    report(
         f"{median(seconds):.2f} s to the end of a run over one sentence (target: "
         f"{TARGET_SECONDS:.0f} s to the first vector); {options.model}, median of "
         f"{options.rounds}",
         [("", "least", "most"), ("seconds", f"{min(seconds):.2f}", f"{max(seconds):.2f}")],
     )
-    print_table(
+    report(
         f"Peak memory over {len(lines):,} sentences, with weights of {weights / 1e6:.0f} MB",
         [("", "peak", "target")]
         + [

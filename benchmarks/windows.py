@@ -2,10 +2,10 @@
 
 python benchmarks/windows.py [TEXT] [--limits N ...]
 
-Passages of 380 words of real text, which all-MiniLM-L6-v2 accepts as a whole (512 pieces), are
-embedded whole; then in windows, with a smaller ``--max-seq-len``; then cut into parts of that
-length, as one would by hand. The figures are cosines between the vectors of each word, which
-decrease with the context that is missing.
+Texts of 380 words, which fit into the 512 pieces of all-MiniLM-L6-v2, are embedded as a whole; in
+windows, with a smaller ``--max-seq-len``; and in separate parts of that length. The figures are
+cosine similarities between the vectors of each word and those of the whole text, which decrease as
+context is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import much_text, print_table
+from common import much_text, report
 
 from bert_tokemb import embed, open_local
 from bert_tokemb.models.loading import load_model
@@ -23,29 +23,29 @@ from bert_tokemb.tokenization.wordpiece import PieceTokenizer
 from support.models import minilm_directory
 
 WORDS = 380
-SPECIAL = 2
+SPECIAL_TOKENS = 2
 MODEL = str(minilm_directory())
 
 
 def word_vectors(lines: Sequence[str], limit: int | None = None) -> np.ndarray:
-    """Return the vectors of all words of all lines."""
+    """Return the vectors of all words."""
     with open_local(MODEL, max_seq_len=limit) as encoder:
         return np.concatenate(list(embed(lines, encoder)))
 
 
-def cut(lines: Sequence[str], limit: int) -> list[str]:
-    """Cut lines into parts of whole words that are not too long."""
+def split_lines(lines: Sequence[str], limit: int) -> list[str]:
+    """Split lines between words into parts of at most ``limit`` pieces."""
     split = PieceTokenizer(load_model(MODEL).vocabulary).split
     parts: list[list[str]] = []
     for line in lines:
         parts.append([])
-        left = limit - SPECIAL
+        remaining = limit - SPECIAL_TOKENS
         for word in line.split():
-            if len(split(word)) > left:
+            if len(split(word)) > remaining:
                 parts.append([])
-                left = limit - SPECIAL
+                remaining = limit - SPECIAL_TOKENS
             parts[-1].append(word)
-            left -= len(split(word))
+            remaining -= len(split(word))
     return [" ".join(part) for part in parts]
 
 
@@ -55,9 +55,9 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Measure, and print the figures."""
+    """Read the arguments, measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="one sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="one sentence per line")
     parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--limits", type=int, nargs="+", default=[256, 128, 64, 32])
     options = parser.parse_args()
@@ -69,12 +69,15 @@ def main() -> None:
     for limit in options.limits:
         for name, own in (
             (f"windows of {limit}", word_vectors(lines, limit)),
-            (f"parts of {limit}", word_vectors(cut(lines, limit))),
+            (f"parts of {limit}", word_vectors(split_lines(lines, limit))),
         ):
             found = cosines(expected, own)
             figures = [found.mean(), *np.percentile(found, [5, 1, 0]), found[middle].mean()]
             rows.append((name, *(f"{figure:.3f}" for figure in figures)))
-    print_table(f"cosine to the vectors of the whole; {len(lines)} texts of {WORDS} words", rows)
+    report(
+        f"cosine similarity to the vectors of the whole text; {len(lines)} texts of {WORDS} words",
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures: models that TensorFlow 1.15 wrote, genuine servers, the command."""
+"""Fixtures: models, genuine and stand-in servers, and the command line."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from support.tiny import start, write_tiny
 
 collect_ignore = ["genuine"]  # scripts for the genuine server's Python
 
-# Durations depend on the machine.
+# The duration of an example depends on the load of the machine.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 
-# Under `nohup`, or in the background of a script, signals are ignored, and child processes inherit
-# that. They do not inherit handlers.
+# Under `nohup` or `&` in a script, these signals are ignored, and child processes inherit that.
+# Handlers are not inherited: with one, the processes that the tests start receive the signals.
 for signum in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:
         signal.signal(signum, lambda signum, frame: None)
@@ -64,13 +64,13 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory that tests must not modify."""
+    """The tiny model, for tests that do not change it."""
     return write_tiny(tmp_path_factory.mktemp("shared") / "model")
 
 
 @pytest.fixture(scope="session")
 def engine(shared_tiny: Path) -> Engine:
-    """An engine that returns all layers."""
+    """An engine that returns all layers of the tiny model."""
     return start(shared_tiny, (0, 1, 2))
 
 
@@ -97,18 +97,18 @@ def server_cased(cased_model: Path) -> Iterator[GenuineServer]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[StandIn]:
-    """A stand-in server, whose vectors contain positions."""
+    """A stand-in server; its vectors contain the positions of their pieces."""
     with StandIn() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unset the BERT_TOKEMB_* options of the developer, except those of the tests."""
+    """Remove the variables that set options, but keep those that configure the tests."""
     for name in list(os.environ):
         if re.match(r"BERT_TOKEMB_(?!PYTHON_|TEST_)", name):
             monkeypatch.delenv(name)
-    # No server listens on port 1.
+    # An address without a server: ordinary processes cannot listen on port 1.
     monkeypatch.setenv("BERT_TOKEMB_DEFAULT_SERVER", "127.0.0.1:1")
 
 
@@ -120,7 +120,7 @@ def invoke() -> Command:
 
 @pytest.fixture
 def run() -> Command:
-    """Run the command as a process; for tests of signals, pipes, memory and exit codes."""
+    """Run the command as a process, for tests of signals, pipes, memory and exit codes."""
 
     def run(
         *arguments: str | Path, env: dict[str, str] | None = None, **settings: object

@@ -1,4 +1,4 @@
-"""Write a model directory as Google released them.
+"""Write a model directory in the layout of Google's releases.
 
 Runs under the genuine server's own interpreter (Python 3.7, TensorFlow 1.15):
 

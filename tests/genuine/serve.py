@@ -1,10 +1,10 @@
-"""Run the genuine bert-serving-start, on the loopback address only.
+"""Run the genuine bert-serving-start on the loopback address.
 
     python serve.py -model_dir DIR -port P ...
 
-Runs under Python 3.7. The server always binds ``tcp://*``, which is the only thing changed here.
-The server and its workers end at the end of standard input, and so with the process that started
-them, however that ends.
+Runs under Python 3.7. The server always binds ``tcp://*``; this script replaces only that address.
+The server and its workers are killed at the end of standard input, and therefore end with the
+process that started them, even if that crashes.
 """
 
 import os
@@ -25,7 +25,7 @@ zmq.Socket.bind = bind_to_loopback
 
 
 def end_with_standard_input():
-    # Not with sys.stdin: the forked workers close it, and would inherit its lock while it is held.
+    # sys.stdin cannot be used: forked workers close it and would inherit its lock while it is held.
     while os.read(0, 1):
         pass
     os.killpg(0, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""Helpers shared by the tests: old interpreters, servers, small models."""
+"""Helpers of the tests: old interpreters, genuine and stand-in servers, small models."""

@@ -1,8 +1,8 @@
-"""Alignment cases: words, and the pieces that the toy vocabularies split them into.
+"""Alignment cases: words and their pieces with the toy vocabularies.
 
 All of them are checked against the genuine server. Cases marked ``newer`` contain characters that
 its Python 3.7 (Unicode 11) lacks or treats differently; their pieces are the server's. Cases with a
-reason under ``xfail`` are known not to be aligned without asking the server.
+reason under ``xfail`` cannot be aligned without an additional request to the server.
 """
 
 from __future__ import annotations

@@ -96,14 +96,14 @@ def entry(
     size: int | None = None,
     crc: bytes = masked(0x48674BC7),  # of four zero bytes
 ) -> bytes:
-    """Return the entry of a variable, by default consistent; ``more`` are further fields."""
+    """Return the entry of a variable, consistent by default; ``more`` are further fields."""
     numbers = (dtype, shard, offset, 4 * math.prod(shape) if size is None else size)
     fields = (number_field(i, n) for i, n in zip((1, 3, 4, 5), numbers, strict=True))
     return b"".join([*fields, shape_field(*shape), varint(6 << 3 | 5) + crc, *more])
 
 
 def pair(key: bytes, value: bytes, shared: int = 0) -> bytes:
-    """Encode a pair in a block, whose key continues ``shared`` bytes of the previous one."""
+    """Encode a pair in a block; its key shares ``shared`` bytes with the previous key."""
     return varint(shared) + varint(len(key)) + varint(len(value)) + key + value
 
 
@@ -138,7 +138,7 @@ def table(*blocks: bytes) -> bytes:
 
 
 def table_of_handles(blocks: bytes, *handles: bytes) -> bytes:
-    """Return a table with these handles, which may be wrong."""
+    """Return a table with these handles, which may be invalid."""
     filters, index = block(b""), block(b"".join(pair(b"", handle) for handle in handles))
     ends = handle(len(blocks), len(filters) - 5)
     ends += handle(len(blocks + filters), len(index) - 5)
@@ -146,7 +146,7 @@ def table_of_handles(blocks: bytes, *handles: bytes) -> bytes:
 
 
 def footer(handles: bytes) -> bytes:
-    """Return the end of a table."""
+    """Return the footer of a table."""
     return handles.ljust(40, b"\0") + MAGIC
 
 

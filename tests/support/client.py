@@ -1,4 +1,4 @@
-"""The original client, connected so that no reply is lost."""
+"""A helper that connects the original client without losing replies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CONFIG_INTERVAL = 1000  # milliseconds
 def connect(address: Address, *, timeout: float = 120.0, **options: Any) -> BertClient:
     """Return a client whose subscription has reached the server.
 
-    The genuine server publishes a reply once, and it is lost if the subscription of the client has
-    not arrived by then. A client that has received one answer loses no more. The constructor of
-    :class:`BertClient` asks for the settings once and may wait for the answer forever, so the
-    question is repeated here instead, until it is answered.
+    The genuine server publishes each reply once, and the reply is lost if the subscription of the
+    client has not arrived by then. After the first answer, no more replies are lost. The
+    constructor of :class:`BertClient` requests the settings once and may wait forever for the
+    answer; this function repeats the request until it is answered.
 
     Args:
         address: The address of the server.

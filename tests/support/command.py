@@ -1,4 +1,4 @@
-"""Running ``bert-tokemb`` and reading what it wrote."""
+"""Runs ``bert-tokemb`` in this process and reads its results."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def invoke(
     cwd: Path | None = None,
     stdin: str | bytes = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in this process, which takes milliseconds instead of a second.
+    """Run the command line in this process, in milliseconds instead of a second.
 
-    Standard streams are redirected at the level of descriptors. Logging, signal handlers, the
-    environment and the working directory are restored.
+    The standard streams are redirected at the level of file descriptors. Logging, signal handlers,
+    the environment and the working directory are restored.
     """
     data = stdin.encode() if isinstance(stdin, str) else stdin
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def invoke(
 
 @contextmanager
 def _pipe(data: bytes) -> Iterator[IO[bytes]]:
-    """Yield the end of a pipe from which the data can be read."""
+    """Yield the read end of a pipe that contains the data."""
     read_end, write_end = os.pipe()
 
     def write() -> None:

@@ -1,7 +1,7 @@
-"""The command as a process that starts in milliseconds.
+"""Runs the command as a process that starts in milliseconds.
 
-A server process imports the package once and forks for every command, so that hundreds of runs can
-be killed in the time that starting a few interpreters takes.
+A server process imports the package once and forks for every command, so that tests can start and
+kill hundreds of runs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _context.set_forkserver_preload(["bert_tokemb.jobs.job", "bert_tokemb.encoders.l
 
 
 class ForkedCommand:
-    """``bert-tokemb`` with some arguments, started at once.
+    """A process that runs ``bert-tokemb``; it is started by the constructor.
 
     Args:
         arguments: The command line.
         cwd: The working directory; standard output and error go to files in it.
         env: Environment variables to add.
-        before: Called in the process first; a function that can be pickled.
+        before: A picklable function to call in the process before the command.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ForkedCommand:
         if code is None:
             self._process.kill()
             raise TimeoutError(self._errors.read_text("utf-8"))
-        # Killed before it began, it has not even that file.
+        # The file does not exist if the process was killed before it started.
         return code, self._errors.read_text("utf-8") if self._errors.exists() else ""
 
 
@@ -78,7 +78,7 @@ def _run(
     os.environ.update(env)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
-    # Not those of the server process, which buffer.
+    # The streams inherited from the server process are buffered.
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
@@ -91,7 +91,7 @@ def _run(
 
 
 def limit_file_size(size: int) -> Callable[[], object]:
-    """Let writing beyond ``size`` bytes of a file fail, as a full disk does."""
+    """Make writes beyond ``size`` bytes of a file fail, like those to a full disk."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -99,9 +99,9 @@ _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.tr
 
 
 def at_step(step: int, signum: int) -> Callable[[], object]:
-    """Send the process a signal before its n-th change of the file system, from 0.
+    """Send the process a signal before its change number ``step`` of the file system, from 0.
 
-    Python announces these to audit hooks; nothing is replaced.
+    The changes are counted by an audit hook, so no function has to be patched.
     """
     return partial(_send_at_step, step, signum)
 
@@ -119,7 +119,7 @@ def _send_at_step(step: int, signum: int) -> None:
 
 
 def terminate_after(seconds: float) -> Callable[[], object]:
-    """Send the process SIGTERM after some time."""
+    """Send the process SIGTERM after a number of seconds."""
     return partial(_terminate_after, seconds)
 
 

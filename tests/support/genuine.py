@@ -41,7 +41,7 @@ REQUIREMENTS = (
     "bert-serving-server==1.10.0",
 )
 NONE = ("-pooling_strategy", "NONE", "-show_tokens_to_client")
-"""The options without which the server does not return the vectors of pieces."""
+"""The options with which the server returns the vectors of pieces."""
 
 _random = SystemRandom()
 
@@ -51,14 +51,14 @@ _START_TIMEOUT = 240.0  # seconds; it takes 4 to 15 on an idle machine
 
 @cache
 def server_python() -> str:
-    """Return the interpreter of the genuine server; its environment is made at first use."""
+    """Return the interpreter of the genuine server; its environment is created at first use."""
     return environment("3.7", REQUIREMENTS)
 
 
 def free_address() -> Address:
     """Return a loopback address with two ports on which nothing listens.
 
-    They are outside the range from which the system takes ports for others.
+    The ports are outside the range that the system assigns to other sockets.
     """
     ports: list[int] = []
     while len(ports) < 2:
@@ -75,14 +75,14 @@ def make_model(
     vocabulary: Sequence[str],
     weights: Weights | None = None,
 ) -> Path:
-    """Have TensorFlow 1.15 write a model directory as Google released them.
+    """Write a model directory in the layout of Google's releases, with TensorFlow 1.15.
 
     Args:
         directory: Where to write it.
         config: The configuration; ``vocab_size`` is added.
         vocabulary: The pieces.
-        weights: By PyTorch's names; by default those of :func:`support.models.random_weights`, as
-            in the models of :func:`support.models.write_hugging_face`.
+        weights: The weights by Hugging Face's names; by default those of
+            :func:`support.models.random_weights`, as in :func:`support.models.write_hugging_face`.
     """
     weights = weights or random_weights(config, len(vocabulary))
     with tempfile.TemporaryDirectory() as scratch:
@@ -109,7 +109,7 @@ json.dump(sorted({char for char in text if unicodedata.category(char) != "Cn"}),
 
 
 def known_to_the_server(words: list[str]) -> list[str]:
-    """Drop words with characters that Python 3.7 does not know, and its BERT therefore deletes."""
+    """Drop words with characters unassigned in Python 3.7, which the server deletes."""
     done = subprocess.run(
         [server_python(), "-c", _KNOWN],
         input=json.dumps("".join(words)),
@@ -131,7 +131,7 @@ class GenuineServer:
     def __init__(self, *options: str | Path) -> None:
         self.address = free_address()
         self._options = [str(option) for option in options]
-        # Short, since the paths of its ipc sockets may have about 100 characters.
+        # A short path, because those of the ipc sockets are limited to about 100 characters.
         self._scratch = Path(tempfile.mkdtemp(prefix="bts-"))
         self._log = self._scratch / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,7 +141,7 @@ class GenuineServer:
         return self._log.read_text("utf-8", "replace")
 
     def start(self) -> None:
-        """Start the server, possibly again on the same ports, and wait until it is ready."""
+        """Start or restart the server on its ports, and wait until it is ready."""
         command = [
             server_python(),
             str(SCRIPTS / "serve.py"),
@@ -159,7 +159,7 @@ class GenuineServer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # the server ends when this process has ended
+                stdin=subprocess.PIPE,  # the server ends with this process
                 stdout=log,
                 stderr=log,
                 cwd=self._scratch,
@@ -173,7 +173,7 @@ class GenuineServer:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill the server and its workers, which are in a session of their own."""
+        """Kill the server and its workers, which have a separate session."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()

@@ -56,7 +56,7 @@ def _variable(version: str) -> str:
 
 
 def _version_of(python: str) -> str | None:
-    # Asked for, since a pyenv shim on PATH fails unless its version is activated.
+    # Run the interpreter, because a pyenv shim on PATH fails unless its version is activated.
     if not python:
         return None
     command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
@@ -68,7 +68,7 @@ def _version_of(python: str) -> str | None:
 
 
 def environment(version: str, requirements: Sequence[str]) -> str:
-    """Return the interpreter of an environment with packages, which is made once and kept.
+    """Return the interpreter of an environment with packages, which is created once and kept.
 
     Skips the test, or fails it under ``CI=true``, if there is no such Python.
 
@@ -84,13 +84,13 @@ def environment(version: str, requirements: Sequence[str]) -> str:
     home = cache_directory() / f"python{version}-{key}"
     if not home.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
-        # Made elsewhere and renamed, so that an incomplete environment is never used, even if
-        # another test process makes the same one.
+        # Created elsewhere and renamed, so that no test uses an incomplete environment, even if
+        # another test process creates the same one.
         with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
-            made = Path(scratch) / "env"
-            _make(base, made, requirements)
+            created = Path(scratch) / "env"
+            _make(base, created, requirements)
             try:
-                made.rename(home)
+                created.rename(home)
             except OSError:
                 assert home.exists()  # the other process was faster
     return str(home / "bin" / "python")

@@ -1,4 +1,4 @@
-"""How much memory a program takes at its peak."""
+"""Measures the peak memory of a program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import sys
 try:
     exec(sys.argv.pop(1))
 finally:
-    # Not getrusage: its peak is at least that of the process that started this one.
+    # The peak of getrusage is at least that of the parent process, so it cannot be used.
     with open("/proc/self/status") as status:
         peak = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
     print(peak, file=sys.stderr)
@@ -31,7 +31,7 @@ def run_and_measure(
     stdin: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> tuple[bytes, int]:
-    """Run a program in Python; return what it printed, and its peak of resident memory in KiB."""
+    """Run a Python program; return its standard output and its peak resident memory in KiB."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, script, *arguments],
         stdin=stdin,

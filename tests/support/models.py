@@ -66,7 +66,7 @@ _WORDS = (
 
 @cache
 def toy_vocabulary(*, cased: bool) -> tuple[str, ...]:
-    """Return about 400 pieces: enough to split words, and to leave some unknown.
+    """Return about 400 pieces, with which most words are split and a few are unknown.
 
     Every ASCII letter exists as a first and as a later piece, accented letters only if cased.
     """
@@ -95,7 +95,7 @@ def minilm_directory() -> Path:
 
 @cache
 def minilm_vocabulary() -> tuple[str, ...]:
-    """Return the vocabulary of all-MiniLM-L6-v2, the same as of bert-base-uncased."""
+    """Return the vocabulary of all-MiniLM-L6-v2, which is that of bert-base-uncased."""
     return tuple((minilm_directory() / "vocab.txt").read_text("utf-8").splitlines())
 
 
@@ -183,7 +183,7 @@ def write_hugging_face(
 
     Args:
         config: The content of ``config.json``; ``vocab_size`` and ``model_type`` are optional.
-        weights: By Hugging Face's names without prefix; random by default.
+        weights: The weights by Hugging Face's names without prefix; random by default.
         dtype: F32, F16 or BF16.
         prefix: A prefix of the names in the file, such as ``bert.``.
         gamma_beta: Whether the parameters of layer normalisation have their old names.

@@ -1,4 +1,4 @@
-"""BERT in forty lines of NumPy and float64: the reference for the engine."""
+"""A short implementation of BERT in NumPy and float64: the reference for the engine."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class OurServer:
 
     @property
     def stderr(self) -> str:
-        """What it has written to standard error so far."""
+        """The text on standard error so far."""
         size = self._stderr.seek(0, os.SEEK_END)
         return os.pread(self._stderr.fileno(), size, 0).decode()
 
@@ -98,15 +98,15 @@ def invoke_serve(
     ready_file: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``bert-tokemb serve`` on free ports in this process, as long as a client function runs.
+    """Run ``bert-tokemb serve`` on free ports in this process, until a client function returns.
 
-    The client is called in a thread, with the address of the server.
+    The client function is called in a thread, with the address of the server.
     """
-    over = Event()
+    finished = Event()
     errors: list[BaseException] = []
 
     def run_client() -> None:
-        while not over.wait(0.01):
+        while not finished.wait(0.01):
             # The file appears under its name when it is complete.
             if ready.exists():
                 address = _address(ready.read_text())
@@ -116,7 +116,7 @@ def invoke_serve(
                     errors.append(error)
                 with RawClient(address) as raw:
                     raw.send(b"raw", b"TERMINATION", b"1", b"0")
-                    over.wait(TIMEOUT)
+                    finished.wait(TIMEOUT)
                 return
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -128,7 +128,7 @@ def invoke_serve(
                 *(*_serve_arguments(options), "--ready-file", ready, "--allow-shutdown"), env=env
             )
         finally:
-            over.set()
+            finished.set()
             thread.join()
     if errors:
         raise errors[0]
@@ -163,7 +163,7 @@ def serving(
 
 
 class RawClient:
-    """A client that can send and receive anything, or not read at all; a context manager."""
+    """A client that sends arbitrary frames, and may not read replies; a context manager."""
 
     def __init__(self, address: Address, name: bytes = b"raw", *, reads: bool = True) -> None:
         self._context = zmq.Context()
@@ -194,7 +194,7 @@ class RawClient:
         return self.receiver.recv_multipart()
 
     def errors(self, n: int) -> dict[int, str | None]:
-        """Return the errors of the next replies by number of the request, None for a success."""
+        """Return the error, or None, of each of the next replies by the number of its request."""
         replies = [self.receive() for _ in range(n)]
         return {int(number): json.loads(info).get("error") for _, info, _, number in replies}
 

@@ -1,4 +1,4 @@
-"""The documentation as the tests read it: pages, code blocks, links and anchors."""
+"""Parses the documentation: pages, code blocks, links and anchors."""
 
 from __future__ import annotations
 

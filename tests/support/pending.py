@@ -1,4 +1,4 @@
-"""Requests and features without a server, for tests of its parts."""
+"""Creates requests and features without a server, for tests of its components."""
 
 from __future__ import annotations
 

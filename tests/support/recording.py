@@ -1,7 +1,7 @@
-"""Recorded replies of the genuine server, for tests that cannot wait until it has started.
+"""Recorded replies of the genuine server, for fast tests.
 
 ``tests/data/genuine_server.npz`` contains, for each of the :data:`SCENARIOS`, the settings of the
-server and its reply to every text that the encoder sends. Record it again with
+server and its reply to every text that the encoder sends. To record it again, run
 
     uv run --group dev python tests/record_server.py
 
@@ -51,14 +51,14 @@ _KEPT = ("num_worker", "no_special_token", "server_version")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A server, and the sentences for which it is asked."""
+    """A server, and the sentences that are sent to it."""
 
     options: Sequence[str]
     """Options of ``bert-serving-start``, in addition to those that are always needed."""
     lines: Sequence[str]
     """Sentences to embed."""
     split: Sequence[str] = ()
-    """Sentences of which only the pieces are wanted."""
+    """Sentences of which only the pieces are recorded."""
     cased: bool = False
 
 
@@ -79,7 +79,7 @@ LONG = (
 """Sentences that are too long for 32 pieces, special tokens included."""
 
 NEWER_LONG = (f"{NEWER} " * 9 + "a " * 31, NEWER + "!" * 31, LONG[4].replace("kc", f"k{NEWER}c"))
-"""Such sentences with words that the server deletes, wholly or in part."""
+"""Long sentences with words that the server deletes completely or partly."""
 
 
 def _cases(cased: bool) -> list[str]:
@@ -107,7 +107,7 @@ SCENARIOS = {
         ["Hello World !", "I'm hankcs"],
     ),
 }
-"""By name. The models accept 64 pieces, which no setting of their servers contains."""
+"""The scenarios by name. The models accept 64 pieces, a limit that the servers do not report."""
 
 
 class Recording:
@@ -157,7 +157,7 @@ class Recording:
 
 
 class _Recorder:
-    """A model that asks a server for each text alone, and keeps the replies."""
+    """A model that sends each text to a server separately, and keeps the replies."""
 
     def __init__(self, client: BertClient, config: dict[str, Any]) -> None:
         self._client = client
@@ -176,12 +176,12 @@ class _Recorder:
 
 
 def record(client: BertClient, scenario: Scenario) -> Recording:
-    """Have the encoder work with the server of a client, and record what the server replies."""
+    """Run the encoder against the server of a client, and record the replies."""
     found = client.server_config
     config = {**identity(found), **{name: found[name] for name in _KEPT}, "model_dir": "tiny"}
     recorder = _Recorder(client, config)
     with StandIn(config=config, model=recorder) as server:
-        # What an encoder asks depends on the lines before, so each line is also sent alone.
+        # The requests of an encoder depend on earlier lines, so each line is also sent alone.
         for lines in (scenario.lines, *([line] for line in scenario.lines)):
             with ServerEncoder(server.address) as encoder:
                 list(embed(lines, encoder))

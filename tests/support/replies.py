@@ -1,8 +1,8 @@
 """Requests to a bert-serving-server with various flags, and recorded replies of the genuine one.
 
-The recording holds the replies for the tiny model of the tests, all of their info frames and some
-columns of their vectors. ``tests/serve/test_genuine_replies.py`` checks that it is up to date, and
-makes it again.
+The recording contains the replies for the tiny model of the tests: the info frames, and every 16th
+column of the vectors. ``tests/serve/test_genuine_replies.py`` checks that it is up to date, and can
+record it again.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
 
 
 def requests_for(flags: tuple[str, ...], requests: Mapping[str, Texts]) -> dict[str, Texts]:
-    """Return those of some requests that the genuine server survives with these flags."""
+    """Return the requests that do not crash the genuine server with these flags."""
     if "-no_special_token" not in flags:
         return dict(requests)
-    # It does not cut untokenized sentences, and its worker dies of one that is too long.
+    # It does not truncate untokenized sentences, and one that is too long crashes its worker.
     return {
         name: texts
         if isinstance(texts[0], list)
@@ -158,18 +158,18 @@ def ask(client: BertClient, texts: Texts) -> Reply:
 
 
 def assert_same(ours: Reply, theirs: Reply, flags: tuple[str, ...]) -> None:
-    """Check that our reply is the genuine one, of which there may be some columns only."""
+    """Check that our reply equals the genuine one, which may contain only some columns."""
     assert ours.info == theirs.info
     vectors = ours.vectors
     if theirs.vectors.shape[-1] < vectors.shape[-1]:
         vectors = vectors[..., _COLUMNS]
-    # Where all pieces are masked, attention scores are near -10,000, of which float32 has 3 digits.
+    # If all pieces are masked, attention scores are about -10,000, with few digits left in float32.
     tolerance = 2e-3 if {"FIRST_TOKEN", "-mask_cls_sep"} <= set(flags) else 1e-4
     np.testing.assert_allclose(vectors, theirs.vectors, rtol=1e-4, atol=tolerance)
 
 
-# The settings that differ by nature between two servers.
-_OF_ONE_SERVER = {
+# Settings that differ between any two servers.
+_SERVER_SPECIFIC = {
     *("client", "num_process", "ventilator -> worker", "worker -> sink", "ventilator <-> sink"),
     *("server_current_time", "num_concurrent_socket", "tensorflow_version", "python_version"),
     *("pyzmq_version", "zmq_version", "server_start_time", "port", "port_out", "graph_tmp_dir"),
@@ -189,14 +189,14 @@ def settings_of(client: BertClient) -> dict[str, Any]:
 def common_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that two servers have in common; None for the values that differ."""
     return {
-        name: None if name in _OF_ONE_SERVER else value
+        name: None if name in _SERVER_SPECIFIC else value
         for name, value in settings.items()
         if name != "bert_tokemb_version"
     }
 
 
 def save_recording(label: str, settings: Mapping[str, Any], replies: Mapping[str, Reply]) -> None:
-    """Record the settings of the genuine server, and its replies by request, for some flags."""
+    """Save the settings and the replies of the genuine server under the label of its flags."""
     content = _read() if _RECORDING.exists() else {}
     content[label] = {"settings": settings, "replies": {k: _to_json(v) for k, v in replies.items()}}
     text = json.dumps(content, indent=0, sort_keys=True)
@@ -204,7 +204,7 @@ def save_recording(label: str, settings: Mapping[str, Any], replies: Mapping[str
 
 
 def load_recording(label: str) -> tuple[dict[str, Any], dict[str, Reply]]:
-    """Return the recorded settings, and the replies by request, for some flags."""
+    """Return the recorded settings, and the replies by request, for the label of some flags."""
     found = _read()[label]
     return found["settings"], {k: _from_json(v) for k, v in found["replies"].items()}
 

@@ -1,4 +1,4 @@
-"""Results in each format, written without an encoder."""
+"""Writes results in each format without an encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of ``embed`` that a test interrupts and starts again."""
+"""A run of ``embed`` that a test can interrupt and resume."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["PAUSE", "RESUMED", "RESUMING", "Run", "content", "wait_for"]
 RESUMING = re.compile(r"bert-tokemb: resuming at sentence (\d+)\n")
 RESUMED = re.compile(r"; ([\d,]+) sentences? resumed")
 
-# Some lines a chunk, so that short texts have many chunks.
+# A few lines per chunk, so that even short texts have many chunks.
 LOOK_AHEAD = "200000"
 
-# Pauses after some words, until the process is ended.
+# A strategy that pauses after PAUSE_AFTER words, until the process is killed.
 PAUSE = """
 import os, time
 calls = 0
@@ -35,7 +35,7 @@ def avg(pieces):
 
 
 class Run:
-    """``embed`` with a text and an output of its own, in a directory of its own."""
+    """A run of ``embed``, with its text and its output in a directory."""
 
     def __init__(self, directory: Path, lines: Sequence[str], *options: object) -> None:
         self.directory = directory
@@ -54,17 +54,17 @@ class Run:
         return ["embed", self.text, "-o", self.output, *fixed, *self.options, *more]
 
     def __call__(self, *more: object, **settings: object) -> subprocess.CompletedProcess[str]:
-        """Run it in this process."""
+        """Run the command in this process."""
         return invoke(*map(str, self.arguments(*more)), cwd=self.directory, **settings)
 
     def start(self, *more: object, **settings: object) -> ForkedCommand:
-        """Start it as a process."""
+        """Start the command as a process."""
         return ForkedCommand(self.arguments(*more), self.directory, **settings)
 
     def start_and_pause(self, after: int, **settings: object) -> ForkedCommand:
-        """Start it, and return when it has saved a state and paused after so many words.
+        """Start the command, and return when it has saved a state and paused after ``after`` words.
 
-        It merges words by a strategy of its own, with which it has to be resumed.
+        Words are merged by the strategy that pauses, which is also used to resume.
         """
         self.options += ("--strategy", "pause:avg")
         process = self.start(env={"PAUSE_AFTER": str(after)}, **settings)
@@ -74,10 +74,7 @@ class Run:
         return process
 
     def break_off(self, line: int) -> str:
-        """Run it with a text that cannot be read at some line; return what it printed.
-
-        The text is whole again afterwards.
-        """
+        """Run with invalid UTF-8 in one line, repair the text, and return the standard error."""
         lines = [line.encode() for line in self.lines]
         lines[line - 1] = b"\xff"
         self.text.write_bytes(b"".join(line + b"\n" for line in lines))
@@ -93,12 +90,12 @@ class Run:
 
     @property
     def state(self) -> dict[str, bytes]:
-        """What an interrupted run has left."""
+        """The files of an interrupted run."""
         return content(self.workspace)
 
     @property
     def saved(self) -> int:
-        """The number of sentences that can be resumed."""
+        """The number of saved sentences."""
         try:
             state = json.loads((self.workspace / "state.json").read_bytes())["state"]
         except FileNotFoundError:
@@ -117,8 +114,8 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something has happened, and fail if it does not."""
+    """Wait until a condition holds, and fail after a time-out."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.002)

@@ -1,9 +1,9 @@
-"""The method of the script that this tool replaces, as a baseline to compare with.
+"""The seed script: the script that this project replaces, as a baseline.
 
-It is our own implementation of what hankcs' script of 2019 does. The script sends 100 lines per
-request, in file order, and waits for each reply. It joins pieces until they spell the lower-cased
-word, and merges the vectors of each word separately. If the spelling of a word fails, the rest of
-the sentence is lost.
+This is our own implementation of the method of hankcs' script of 2019. The script sends 100 lines
+per request, in file order, and waits for each reply. It joins pieces until they spell the
+lower-cased word, and merges the vectors of each word separately. If the pieces do not spell a word,
+the rest of the sentence is lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MERGES: dict[str, Callable[[list[Array]], Array]] = {
 
 
 def seed_embed(client: BertClient, lines: Sequence[str], strategy: str) -> Iterator[Array]:
-    """Yield an array for each line, with a row for each word that the method does not lose."""
+    """Yield an array for each line, with a row for each word that the script finds."""
     merge = MERGES[strategy]
     for i in range(0, len(lines), _LINES_PER_REQUEST):
         texts = list(lines[i : i + _LINES_PER_REQUEST])
@@ -42,7 +42,7 @@ def seed_merge(
     pieces: Sequence[str],
     merge: Callable[[list[Array]], Array],
 ) -> Array:
-    """Merge the pieces of one sentence, word by word."""
+    """Merge the pieces of one sentence word by word."""
     rows: list[Array] = []
     spelled, collected = "", []
     for piece, vector in zip(pieces, vectors, strict=False):

@@ -1,4 +1,4 @@
-"""Sockets without a network, for tests of the server's own thread."""
+"""Fake sockets, for tests of the main thread of the server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["FakeSockets"]
 
 
 class FakeSockets:
-    """Has the methods of :class:`bert_tokemb.serve.sockets.Sockets`, and a clock.
+    """A fake of :class:`bert_tokemb.serve.sockets.Sockets`, with a simulated clock.
 
-    Time passes only while the server waits: as much as it is willing to wait, in an instant.
+    Waiting returns immediately and advances the clock by the time-out.
 
     Attributes:
-        on_wait: Called whenever the server has waited.
+        on_wait: Called after each wait of the server.
     """
 
     host, port, port_out = "127.0.0.1", 1, 2
@@ -28,13 +28,13 @@ class FakeSockets:
         self.now = 0.0
         self.on_wait: Callable[[], None] = lambda: None
         self.is_delivering = True
-        """Whether replies leave the memory at once; else :meth:`deliver_one` delivers them."""
+        """Whether replies are delivered immediately, or else by :meth:`deliver_one`."""
         self.is_closed = False
         """Whether no more requests are accepted."""
         self.published: list[tuple[int, str | None]] = []
         """The number and the error of each reply."""
         self.infos: list[dict[str, Any]] = []
-        """Their info frames."""
+        """The info frame of each reply."""
         self._incoming: deque[list[bytes]] = deque()
         self._changes: deque[Subscription] = deque()
         self._delivered = 0
@@ -45,31 +45,31 @@ class FakeSockets:
         return self.now
 
     def subscribe(self, name: bytes = b"client") -> None:
-        """Let a client subscribe."""
+        """Simulate that a client subscribes."""
         self._changes.append(Subscription(name, is_new=True))
 
     def unsubscribe(self, name: bytes = b"client") -> None:
-        """Let a client unsubscribe."""
+        """Simulate that a client unsubscribes."""
         self._changes.append(Subscription(name, is_new=False))
 
     def send(self, *frames: bytes) -> None:
-        """Let a message arrive."""
+        """Simulate that a message arrives."""
         self._incoming.append(list(frames))
         self._awake.set()
 
     def ask(self, number: int, *texts: str) -> None:
-        """Let a request arrive."""
+        """Simulate that a request arrives."""
         frames = (b"client", json.dumps(texts).encode(), b"%d" % number, b"%d" % len(texts))
         self.send(*frames)
 
     def deliver_one(self) -> None:
-        """Let the next reply leave the memory."""
+        """Deliver the next reply."""
         self._delivered += 1
 
-    # --- As in Sockets ---
+    # --- Interface of Sockets ---
 
     def wait(self, timeout: float) -> None:
-        # In real time, the threads that compute need a moment.
+        # The worker threads run in real time and need a moment.
         if not (self._incoming or self._changes or self._awake.wait(0.0005)):
             self.now += timeout
         self._awake.clear()

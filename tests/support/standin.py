@@ -1,4 +1,4 @@
-"""A stand-in for a bert-serving-server: it speaks the protocol, and can be made to fail."""
+"""A stand-in for a bert-serving-server that can simulate faults."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CONFIG: dict[str, Any] = {
 
 Array = np.ndarray[Any, Any]
 Text = str | list[str]
-"""A sentence, or its pieces."""
+"""A sentence or its pieces."""
 Model = Callable[[Sequence[Text]], tuple[list[list[str]], Array]]
-"""Returns the pieces of ``b`` texts, special tokens included, and their ``(b, t, c)`` vectors."""
+"""Returns the pieces of ``b`` texts, including special tokens, and ``(b, t, c)`` vectors."""
 Frames = list[Any]
 Fault = Callable[["StandIn", Frames, list[Text]], "list[Frames] | None"]
 """Called for each request; returns the messages to send instead of the reply, or None."""
 ConfigFault = Callable[["StandIn", Frames], "list[Frames]"]
-"""Called for each question for the settings; returns the messages to send."""
+"""Called for each request for the settings; returns the messages to send."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -50,17 +50,17 @@ def _pieces_of_word(word: str) -> tuple[str, ...]:
 
 
 def pieces_of(text: str) -> list[str]:
-    """Cut the basic tokens of a text into pieces of four characters."""
+    """Split the basic tokens of a text into pieces of four characters."""
     return [piece for word in text.split() for piece in _pieces_of_word(word)]
 
 
 def known_pieces(pieces: Sequence[str]) -> list[str]:
-    """Return pieces as they are, but ``[UNK]`` for those of more than four characters."""
+    """Replace pieces of more than four characters by ``[UNK]``."""
     return [piece if len(piece.removeprefix("##")) <= 4 else "[UNK]" for piece in pieces]
 
 
 def vectors_of(sentences: Sequence[Sequence[str]], width: int) -> Array:
-    """Return zero-padded ``(b, t, width)`` vectors that can be computed by hand.
+    """Return zero-padded ``(b, t, width)`` vectors with predictable values.
 
     Piece ``j`` of a sentence, where ``[CLS]`` is 0, has the vector ``[j, number of pieces, length
     of the piece, code of its last character, 0, 0, ...]``.
@@ -73,14 +73,14 @@ def vectors_of(sentences: Sequence[Sequence[str]], width: int) -> Array:
 
 
 class ToyModel:
-    """A model that computes nothing.
+    """A model that returns predictable vectors.
 
     Args:
-        limit: The most pieces of a sentence, special tokens included.
+        limit: The maximum number of pieces of a sentence, including special tokens.
         width: The width of its vectors.
         dtype: Their data type.
-        vectors: Makes the vectors from the pieces of each sentence and the width.
-        pieces: Makes the pieces of a text.
+        vectors: Returns the vectors, given the pieces of each sentence and the width.
+        pieces: Splits a text into pieces.
         known: Replaces pieces that are not in the vocabulary.
     """
 
@@ -117,9 +117,9 @@ class StandIn:
         config: Settings that differ from :data:`CONFIG`.
         fault: See :data:`Fault`.
         config_fault: See :data:`ConfigFault`.
-        address: Where to listen; by default on any free ports.
-        model: Makes the replies; by default a :class:`ToyModel`.
-        toy: Arguments of the :class:`ToyModel`. Its limit is by default ``max_seq_len``.
+        address: The address to bind; by default, free ports.
+        model: Computes the replies; by default a :class:`ToyModel`.
+        toy: Arguments of the :class:`ToyModel`; ``limit`` defaults to ``max_seq_len``.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class StandIn:
         self.requests: list[list[Text]] = []
         """The texts of every request, in order of arrival."""
         self.after_stop: Callable[[], object] = lambda: None
-        """Called when the sockets are closed."""
+        """Called after the sockets have been closed."""
         if self.config["max_seq_len"]:
             toy.setdefault("limit", self.config["max_seq_len"])
         self.model = model or ToyModel(**toy)
@@ -153,7 +153,7 @@ class StandIn:
         return [client, json.dumps(info).encode(), vectors, number]
 
     def answer_config(self, frames: Frames) -> list[Frames]:
-        """Return the answer to a question for the settings."""
+        """Return the answer to a request for the settings."""
         return [[frames[0], json.dumps(self.config).encode(), frames[2]]]
 
     def start(self) -> None:
@@ -163,7 +163,7 @@ class StandIn:
         self._replies = self._context.socket(zmq.XPUB)  # a PUB that receives subscriptions
         self._subscribed: set[bytes] = set()
         for server in (self._requests, self._replies):
-            server.linger = 500  # replies that were sent before a death are delivered
+            server.linger = 500  # deliver replies that were sent before the server stopped
         if self._given:
             self._requests.bind(f"tcp://127.0.0.1:{self._given.port}")
             self._replies.bind(f"tcp://127.0.0.1:{self._given.port_out}")
@@ -176,7 +176,7 @@ class StandIn:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close both sockets, as at the death of a server; a fault may call this."""
+        """Close both sockets, as if the server had crashed; a fault may call this."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -202,7 +202,7 @@ class StandIn:
                 instead = self.fault(self, frames, texts) if self.fault else None
                 messages = [self.reply(client, number, texts)] if instead is None else instead
             except Exception as error:
-                # Raised at the end of the test. The client must not wait for a reply until then.
+                # Raised at the end of the test; the client gets a reply, so that it does not wait.
                 self._error = error
                 messages = [[client, b"failed", b"", number]]
         for message in messages:
@@ -210,7 +210,7 @@ class StandIn:
                 self._replies.send_multipart(message)
 
     def _wait_for_subscription(self, client: bytes) -> None:
-        """Wait until the client receives what is published, unless it never subscribes."""
+        """Wait until the client has subscribed, up to a second."""
         while client not in self._subscribed and self._replies.poll(1000):
             message = self._replies.recv()
             if message[0] == 1:

@@ -1,4 +1,4 @@
-"""Texts that are hard on a tokenizer, and the number of examples of property tests."""
+"""Difficult texts for tokenizers, and the number of examples of property tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 __all__ = ["EXAMPLES", "differs", "random_words", "words"]
 
 EXAMPLES = pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
-"""Runs a property test with few examples, and as a slow test with many."""
+"""Runs a property test with few examples, and with many as a slow test."""
 
 OLD = unicodedata.ucd_3_2_0
 """Unicode 3.2. All later versions agree on nearly every character that it assigns."""
 
 
 def random_words(random: Random, number: int) -> list[str]:
-    """Return words of characters from all over Unicode except white space."""
+    """Return random words of characters from all planes of Unicode, without white space."""
     planes = [(0x21, 0x7F), (0x80, 0x2FF), (0x300, 0x1FFF), (0x2000, 0xD7FF)]
     planes += [(0xE000, 0xFFFF), (0x10000, 0x1FFFF), (0x20000, 0x323AF), (0xE0000, 0x10FFFF)]
     words: list[str] = []
@@ -30,10 +30,10 @@ def random_words(random: Random, number: int) -> list[str]:
 
 
 def differs(char: str) -> bool:
-    """Return whether the ``tokenizers`` library is known to treat a character unlike BERT.
+    """Return whether the ``tokenizers`` library may treat a character differently from BERT.
 
-    Or unlike this Python, because of another Unicode version. The alignment cases, which are
-    checked against the genuine server, cover these characters.
+    This includes characters that depend on the Unicode version of Python. The alignment
+    cases, which are checked against the genuine server, cover these characters.
     """
     return (
         char in "Σσς"  # final sigma is lower-cased differently
@@ -44,7 +44,7 @@ def differs(char: str) -> bool:
 
 
 def words(exclude: str = "") -> st.SearchStrategy[str]:
-    """Generate words that the ``tokenizers`` library treats like BERT."""
+    """Return a strategy for words that the ``tokenizers`` library treats like BERT."""
     chars = st.characters(exclude_categories=["Cs"]).filter(
         lambda char: not char.isspace() and not differs(char) and char not in exclude
     )

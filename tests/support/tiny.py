@@ -1,4 +1,4 @@
-"""The tiny model that most tests use, and helpers to load, run and damage it."""
+"""The tiny model that most tests use, and helpers that load, run and damage it."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def some_ids(b: int = 3, t: int = 17, pieces: int = PIECES) -> Array:
 
 
 def run(engine: Engine, ids: Array, types: Array | None = None, mask: Array | None = None) -> Array:
-    """Return the vectors of pieces, by default of one token type and without padding."""
+    """Return the vectors of pieces, by default with token type 0 and without padding."""
     zeros, ones = np.zeros_like(ids), np.ones_like(ids)
     return engine.run(ids, zeros if types is None else types, ones if mask is None else mask)
 
 
 def refusal(directory: Path, **options: Any) -> str:
-    """Start a model that must be refused, and return the message without its directory."""
+    """Load an invalid model, and return the error message without the directory."""
     with pytest.raises((ModelError, UsageError)) as caught:
         start(directory, **options)
     message = str(caught.value)
@@ -81,7 +81,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 def used_or_refused(directory: Path) -> None:
-    """Embed a sentence with a model, unless the model is refused with one sentence."""
+    """Check that a model either embeds a sentence or is rejected with a one-line error."""
     try:
         started = start(directory)
         with LocalEncoder(started) as encoder:
