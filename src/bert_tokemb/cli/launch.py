@@ -153,7 +153,7 @@ def resolve_host(host: str) -> str:
     """Return the address to bind, and warn if other machines can reach it.
 
     Raises:
-        UsageError: if there is no such IPv4 address.
+        UsageError: if the host is neither an IPv4 address nor a name that has one.
     """
     try:
         # IPv4 only, since bert-serving-client supports nothing else.

@@ -3,7 +3,7 @@
 The server computes one request after the other. The time-out of the oldest request therefore runs
 from the last reply, whichever request it answered. After a time-out or a bad reply, all unanswered
 requests are sent again, unchanged, over a new connection. After the last attempt, :func:`_diagnose`
-finds out what is wrong.
+determines the cause.
 
 Few requests are in flight at the same time. A request that the server cannot answer is therefore
 soon the only one, and can be named in the error.

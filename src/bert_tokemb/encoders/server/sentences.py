@@ -1,4 +1,4 @@
-"""Sentences as they are sent to a server: their text, and what is known of their pieces.
+"""Sentences as they are sent to a server: their text, and estimates of their pieces.
 
 The number of pieces depends on the vocabulary, which the client does not have.
 """

@@ -1,7 +1,8 @@
-"""Finding the sentences that a server has cut.
+"""Finding the sentences that a server has truncated.
 
-A server silently cuts what is longer than its ``max_seq_len`` or, if that is NONE, than its model
-accepts. No setting contains the limit of the model: it is found when a sentence has been cut.
+A server silently truncates sentences that are longer than its ``max_seq_len`` or, if that is NONE,
+than its model accepts. No setting contains the limit of the model: it is found when a sentence has
+been truncated.
 """
 
 from __future__ import annotations
