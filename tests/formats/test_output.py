@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +159,24 @@ def test_stream_is_written_directly(format: str, server: StandIn, invoke: Comman
                   env={"BERT_TOKEMB_SERVER": str(server.address)})  # fmt: skip
     assert done.returncode == (0 if format == "pkl" else 2)
     assert "1 sentence, 2 words -> /dev/null" in done.stderr or format != "pkl"
+
+
+def test_signal_ends_the_wait_for_a_reader_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.pkl")
+    program = """
+import os, signal, sys, threading
+from bert_tokemb.formats.output import Output
+from bert_tokemb.formats.registry import format_of
+from bert_tokemb.signals import Interrupted, raise_on_signals
+from bert_tokemb.storage.target import OutputTarget
+
+raise_on_signals()
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+try:
+    Output(OutputTarget.resolve(sys.argv[1]), format_of(sys.argv[1]))
+except Interrupted:
+    print("interrupted")
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path / "out.pkl")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=15)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -47,22 +47,23 @@ class Output:
         format.writer.check_packages()
         self._workspace: Workspace | None = None
         self.is_started = self.is_complete = False
-        # A signal must not leave an empty workspace.
-        with ExitStack() as closing, hold_signals():
+        with ExitStack() as closing:
             if target.is_stream:
                 if not format.writer.is_streamable:
                     raise OutputNameError(target.name, "not seekable", format.name)
+                # A signal must end the wait for a reader of a pipe.
                 descriptor = closing.enter_context(open_stream(target))
                 self._open_file: OpenFile = lambda file="", *, keep=0: descriptor
             else:
-                self._workspace = closing.enter_context(
-                    Workspace(
-                        target,
-                        directory=format.writer.is_directory,
-                        may_replace=format.writer.may_replace,
-                        restart=restart,
+                with hold_signals():  # a signal must not leave an empty workspace
+                    self._workspace = closing.enter_context(
+                        Workspace(
+                            target,
+                            directory=format.writer.is_directory,
+                            may_replace=format.writer.may_replace,
+                            restart=restart,
+                        )
                     )
-                )
                 self._open_file = self._workspace.open
             self._closing = closing.pop_all()
 
