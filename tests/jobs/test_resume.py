@@ -448,6 +448,37 @@ def test_shortened_partial_output_is_reported(run: Run) -> None:
     assert run("--restart").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: b"",
+        lambda state: b"{}",
+        lambda state: bytes(len(state)),
+        lambda state: state[:-20],
+        lambda state: state.replace(b'"settings"', b'"setting5"'),
+    ],
+    ids=["empty", "other JSON", "zeros", "cut off", "changed"],
+)
+def test_damaged_state_is_reported(damage: Callable[[bytes], bytes], run: Run) -> None:
+    run.break_off(350)
+    state = run.workspace / "state.json"
+    state.write_bytes(damage(state.read_bytes()))
+    done = run()
+    assert done.returncode == 2
+    assert "out.pkl is damaged; give --restart to start over\n" in done.stderr
+    assert run("--restart").returncode == 0
+
+
+def test_state_of_another_version_is_reported(run: Run) -> None:
+    run.break_off(350)
+    state = run.workspace / "state.json"
+    state.write_bytes(b'{"format": "bert-tokemb partial output 1", "state": {}}')
+    done = run()
+    assert done.returncode == 2
+    assert "out.pkl was started by another version of bert-tokemb; give --restart" in done.stderr
+    assert run("--restart").returncode == 0
+
+
 def test_partial_output_of_an_earlier_version_is_reported(run: Run) -> None:
     run.workspace.write_bytes(b"x")
     run.output.with_name(".out.pkl.journal").write_bytes(b"x")

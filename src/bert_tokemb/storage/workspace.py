@@ -4,8 +4,8 @@
 
 * ``lock``, which is locked as long as a run uses the workspace;
 * ``data``, the partial output: a file or a directory;
-* ``state.json``, how far the data are known to be good. It is replaced atomically, and only after
-  the data that it refers to are on disk.
+* ``state.json``, how far the data are known to be good, with a checksum. It is replaced atomically,
+  and only after the data that it refers to are on disk.
 
 A process that is killed leaves the workspace. The next run of the same command resumes from
 ``state.json``; any other run is refused or starts over. Only ``data`` is ever renamed to the
@@ -21,12 +21,13 @@ import logging
 import os
 import shutil
 import stat
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import OutputError, OutputInUseError, ResumeError, translate
 from ..signals import hold_signals
@@ -38,7 +39,8 @@ __all__ = ["Workspace", "atomic_file"]
 
 _log = logging.getLogger(__name__)
 
-STATE_FORMAT = "bert-tokemb partial output 1"
+_STATE_KIND = b"bert-tokemb partial output "
+_STATE_FORMAT = _STATE_KIND + b"2"
 
 _LOCK, _DATA, _STATE, _NEW_STATE = "lock", "data", "state.json", "state.json.new"
 _NAMES = {_LOCK, _DATA, _STATE, _NEW_STATE}
@@ -59,14 +61,15 @@ class Workspace:
         target: A regular file or directory; see :class:`OutputTarget`.
         directory: Whether the output is a directory.
         may_replace: Whether an existing directory may be replaced.
-        restart: Whether the partial output of an earlier version may be discarded.
+        restart: Whether a partial output that cannot be resumed may be discarded.
 
     Attributes:
         state: The state that an interrupted run has saved, or None.
 
     Raises:
         OutputInUseError: if another run uses the workspace.
-        ResumeError: if an earlier version of this package has left a partial output.
+        ResumeError: if there is a partial output of an earlier version of this package, or a
+            damaged one.
         OutputError: if the output cannot be written, or if its name is taken by something else.
     """
 
@@ -260,15 +263,15 @@ class Workspace:
 
     def _read_state(self, *, restart: bool) -> State | None:
         try:
-            found = json.loads((self.path / _STATE).read_bytes())
+            state = _decode_state((self.path / _STATE).read_bytes())
         except FileNotFoundError:
             return None
-        if found["format"] != STATE_FORMAT:
+        if isinstance(state, str):
             if restart:
                 return None
-            raise ResumeError(self.target.name, [], "earlier version")
+            raise ResumeError(self.target.name, [], state)
         # Without data, the run was killed after it was complete, while it removed the workspace.
-        return dict(found["state"]) if self.data.exists() else None
+        return state if self.data.exists() else None
 
     def _save(self) -> None:
         # On a full disk, the data or the state cannot be saved: then this point was not reached.
@@ -276,8 +279,8 @@ class Workspace:
             state = self._unsaved.pop()
             self.sync_data()
             new = self.path / _NEW_STATE
-            with new.open("w", encoding="ascii") as file:
-                json.dump({"format": STATE_FORMAT, "state": state}, file)
+            with new.open("wb") as file:
+                file.write(_encode_state(state))
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.path / _STATE)
@@ -345,6 +348,25 @@ class Workspace:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translate(OutputError, f"write {self.target.name}")
+
+
+def _encode_state(state: State) -> bytes:
+    return _with_checksum(json.dumps(state).encode("ascii"))
+
+
+def _decode_state(content: bytes) -> State | Literal["earlier version", "damaged"]:
+    """Return the state that :func:`_encode_state` has encoded, or why there is none."""
+    head, _, tail = content.partition(b', "state": ')
+    encoded = tail[:-1]
+    if content == _with_checksum(encoded):
+        return dict(json.loads(encoded))
+    is_other_version = _STATE_KIND in head and _STATE_FORMAT not in head
+    return "earlier version" if is_other_version else "damaged"
+
+
+def _with_checksum(encoded: bytes) -> bytes:
+    head = b'{"format": "%s", "crc32": %d' % (_STATE_FORMAT, zlib.crc32(encoded))
+    return b'%s, "state": %s}' % (head, encoded)
 
 
 def _is_workspace(path: Path) -> bool:
