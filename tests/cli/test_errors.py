@@ -35,6 +35,7 @@ from support.standin import StandIn
     [
         (["--nope"], "no such option", "bert-tokemb"),
         (["nope"], "no such command 'nope'", "bert-tokemb"),
+        (["embed", "text", "-o"], "option '-o' requires an argument", "bert-tokemb embed"),
         (["embed"], "missing argument 'INPUT'", "bert-tokemb embed"),
         (["embed", "text"], "missing option '-o' / '--output'", "bert-tokemb embed"),
         (["info", "a", "b"], "got unexpected extra argument (b)", "bert-tokemb info"),
@@ -46,10 +47,21 @@ def test_usage_error_points_to_help(
 ) -> None:
     done = invoke(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    error, hint = done.stderr.splitlines()
-    assert error.startswith(f"bert-tokemb: error: {message}")
-    assert not error.endswith(".")
-    assert hint == f"Try '{command} --help' for help."
+    assert done.stderr.startswith(f"bert-tokemb: error: {message}")
+    assert done.stderr.endswith(f"; see {command} --help\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embd"], "no such command 'embd'; did you mean embed?"),
+        (["embed", "--modle", "x"], "no such option '--modle'; did you mean --model?"),
+    ],
+)
+def test_misspelling_is_corrected(arguments: list[str], message: str, invoke: Command) -> None:
+    done = invoke(*arguments)
+    assert (done.returncode, done.stderr) == (2, f"bert-tokemb: error: {message}\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ messages and exit codes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import click
@@ -46,6 +47,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments of the program, by default those of the process.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         # Called here, because click handles an EOFError or a broken pipe within a command, such as
         # one that a user's strategy raises, as its own.
@@ -60,12 +62,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _print_error("there is not enough memory")
         return exit_code(error)
     except click.UsageError as error:
-        _print_usage_error(error)
+        _print_error(_usage_message(error, arguments))
         return error.exit_code
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> Callable[[], None] | int:
+def _parse(arguments: Sequence[str]) -> Callable[[], None] | int:
     """Parse the command line and return the command to run, or an exit code after --help.
 
     Raises:
@@ -84,9 +86,12 @@ def _print_error(message: str) -> None:
     print_message(f"{PROGRAM}: error: {' '.join(message.splitlines())}")
 
 
-def _print_usage_error(error: click.UsageError) -> None:
-    message = error.format_message()
-    # Written like all other errors: click's messages are sentences.
-    _print_error(message[:1].lower() + message[1:].removesuffix("."))
-    if error.ctx:
-        print_message(f"Try '{error.ctx.command_path} --help' for help.")
+def _usage_message(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """Return a message of click in the form of all others: what is wrong, and what to do."""
+    similar = getattr(error, "possibilities", None)
+    wrong = error.message if similar else error.format_message()
+    wrong = wrong[:1].lower() + wrong[1:].removesuffix(".")
+    if similar:
+        return f"{wrong}; did you mean {' or '.join(similar)}?"
+    command = [name for name in arguments[:1] if name in cli.commands]
+    return f"{wrong}; see {' '.join([PROGRAM, *command])} --help"
