@@ -1,9 +1,8 @@
 """Errors that a user's mistake or an outside fault can cause.
 
-Each message is one sentence that says what is wrong. It never names an option of
-``bert-tokemb``: errors for which the command line has advice carry fields, and
-:mod:`bert_tokemb.cli.advice` turns these into the advice. Any other exception is a bug and keeps
-its traceback.
+Each message is one sentence that says what is wrong, without naming options of the command line.
+The advice is added by :mod:`bert_tokemb.cli.advice`, from the fields of the error. Any other
+exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -267,7 +266,7 @@ class ServerUnreachableError(ServerError):
     """A :class:`bert_tokemb.Address`."""
     problem: Literal["no connection", "no answer", "not a server"]
     detail: str = ""
-    """Why there is no connection, or what was received instead of the settings of a server."""
+    """The reason for "no connection", or the reply of what is "not a server"."""
 
     def __str__(self) -> str:
         host, port, port_out = self.address.host, self.address.port, self.address.port_out

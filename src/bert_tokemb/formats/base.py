@@ -78,7 +78,7 @@ class Reader(ABC):
     """
 
     description: ClassVar[str]
-    """What it reads, such as ``an HDF5 file``."""
+    """The kind of result, such as ``an HDF5 file``."""
     damage: tuple[type[Exception], ...] = PARSER_ERRORS
     """What the parser raises if the result is damaged."""
 
@@ -166,7 +166,7 @@ class Writer(ABC):
         """Append a sentence."""
 
     def position(self) -> Position:
-        """Write what is buffered, and return how far the result has been written."""
+        """Flush the buffer and return the length of the result so far."""
         return {}
 
     @abstractmethod

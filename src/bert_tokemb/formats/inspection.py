@@ -28,7 +28,7 @@ class Inspection:
 
     name: str
     kind: str
-    """What it is, such as ``an HDF5 file``."""
+    """The kind of result, such as ``an HDF5 file``."""
     size: int | None
     """Bytes; None for a pipe."""
     about: Mapping[str, str] = field(default_factory=dict)

@@ -135,7 +135,7 @@ class _NpyWriter(ByteWriter):
         self._rows += len(values)
 
     def finish(self) -> None:
-        """Write what is buffered, and the header."""
+        """Flush the buffer and write the header."""
         self.flush()
         shape = (self._rows, *self._row)
         header = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
@@ -158,8 +158,8 @@ class EmbeddedText(Reader, Sequence[FloatArray]):
         meta: The metadata in ``meta.json``.
 
     Raises:
-        InputError: if there is no such directory, or it is damaged; on access, if the offsets of
-            the array are invalid.
+        InputError: if the directory does not exist or is damaged. Access to an array raises it if
+            its offsets are invalid.
     """
 
     description = "a directory of arrays"

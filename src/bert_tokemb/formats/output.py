@@ -92,10 +92,10 @@ class Output:
 
         Args:
             content: What the result will contain.
-            position: Where an interrupted run resumes; by default, what it has left is removed.
+            position: Where to resume an interrupted run. If empty, its partial output is removed.
 
         Raises:
-            ResumeError: if less has been left than ``position`` says.
+            ResumeError: if the partial output is shorter than ``position``.
             OutputError: if the result cannot be written.
         """
         if self._workspace and position is None:
