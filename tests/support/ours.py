@@ -43,10 +43,12 @@ class OurServer:
 
     Args:
         options: The arguments after ``bert-tokemb serve``, except the ports.
+        env: The environment, by default that of this process.
     """
 
-    def __init__(self, *options: str | Path) -> None:
+    def __init__(self, *options: str | Path, env: Mapping[str, str] | None = None) -> None:
         self._command = serve_command(*options)
+        self._env = env
         # A file, since nothing reads a pipe while the server runs.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
 
@@ -72,7 +74,7 @@ class OurServer:
 
     def __enter__(self) -> OurServer:
         self.process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=self._stderr, text=True
+            self._command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env=self._env
         )
         line = self.process.stdout.readline()
         if not line.startswith("ready "):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from ..errors import MemoryShortageError, ModelError, UsageError
 from ..types import BatchLimits, FloatArray
@@ -16,6 +16,11 @@ from .cpus import available_cpus, exact_kernel_bits
 from .graph import INPUTS, OUTPUT, PARAMETER_FILE, GraphBuilder
 from .loading import Model
 from .parameters import Parameter, checksum, finish
+
+# ONNX Runtime 1.32 and later starts its telemetry when it is imported, and
+# disable_telemetry_events() is then too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 __all__ = ["Device", "Engine", "Precision"]
 
