@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bert_tokemb import Address, ServerEncoder, embed, open_local
 from bert_tokemb.models.engine import Engine
 from bert_tokemb.serve.pooling import Pooling
 from bert_tokemb.serve.settings import Limits, Settings
+from bert_tokemb.serve.zmtp import GREETING, ready
 from support.client import connect
 from support.ours import RawClient, serving, wait_until
 from support.seed import seed_embed
@@ -290,3 +293,59 @@ def test_many_clients_get_their_own_replies(
             for vectors in replies[i]:
                 assert len(vectors) == len(own)
                 np.testing.assert_allclose(vectors[-1, 1], first_word, rtol=0, atol=2e-5)
+
+
+@contextmanager
+def strangers(address: Address) -> Iterator[tuple[socket.socket, list[zmq.Socket[bytes]]]]:
+    """Connect those who must not receive the replies to ``worker0`` and others."""
+    request = b"GET /" + b"x" * 200 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        socket.create_connection((address.host, address.port_out)) as http,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as everything,
+        context.socket(zmq.SUB) as prefix,
+        context.socket(zmq.XSUB) as talker,
+    ):
+        http.sendall(request)
+        everything.subscribe(b"")
+        prefix.subscribe(b"worker")
+        subscribers = [everything, prefix, talker]
+        for subscriber in subscribers:
+            subscriber.linger = 0
+            subscriber.connect(f"tcp://{address.host}:{address.port_out}")
+        for frame in (b"no subscription", b"", b"\1", b"\1worker"):
+            talker.send(frame)
+        yield http, subscribers
+
+
+def test_replies_go_to_the_requesting_client_alone(address: Address) -> None:
+    lengths: dict[int, list[int]] = {}
+
+    def run(i: int) -> None:
+        with connect(address, identity=b"worker%d" % i) as client:
+            text = "a " * (i + 1)
+            lengths[i] = [client.encode([text] * n).shape[1] for n in range(1, 6)]
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(48)]
+    with strangers(address) as (http, subscribers):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(240)
+        assert not any(subscriber.poll(100) for subscriber in subscribers)
+        http.settimeout(60)
+        received = b"".join(iter(lambda: http.recv(4096), b""))
+    assert received == GREETING + ready(b"PUB")
+    assert lengths == {i: [i + 3] * 5 for i in range(48)}  # with [CLS] and [SEP]
+
+
+def test_subscriber_that_does_not_read_costs_others_nothing(engine: Engine) -> None:
+    """More bytes of replies than one client may leave unread."""
+    limits = Limits(quiet=0.05, kept_bytes=1 << 20, unread=0.1)
+    with (
+        serving(engine, Settings(), limits) as address,
+        strangers(address),
+        connect(address, identity=b"worker1") as client,
+    ):
+        for _ in range(10):
+            assert client.encode(["a b c " * 10] * 200).shape[0] == 200

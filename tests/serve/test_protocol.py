@@ -35,6 +35,10 @@ MALFORMED: dict[str, tuple[tuple[bytes, ...], str]] = {
         (b"raw", b"[" + b'"",' * (1 << 20) + b'""]', b"7", b"%d" % ((1 << 20) + 1)),
         "1048577 sentences, more than 1048576",
     ),
+    "too many lists": (
+        (b"raw", b"[" + b"[]," * (1 << 20) + b"[]]", b"7", b"%d" % (1 << 20)),
+        "more than 1048576 closing brackets",
+    ),
     "lower-case command": ((b"raw", b"show_config", b"7", b"1"), "invalid JSON"),
 }
 

@@ -167,8 +167,8 @@ def resolve_host(host: str) -> str:
     address = str(found[0][4][0])
     if not ipaddress.ip_address(address).is_loopback:
         _log.warning(
-            "other machines can reach this address, and the protocol has no authentication: anyone "
-            "who can connect can send requests and read the replies to others",
+            "other machines can reach this address, and the protocol has neither encryption nor "
+            "authentication: anyone who can connect can send requests",
             extra={"host": address},
         )
     return address

@@ -88,9 +88,9 @@ class ReplyQueue:
         if change.is_new:
             self._subscribed.add(change.name)
             self._unsubscribed.pop(change.name, None)
-            for name, client in self._clients.items():
-                if name.startswith(change.name):
-                    self._send_waiting(client)
+            if client := self._clients.get(change.name):
+                while client.waiting:
+                    self._send(client, client.waiting.popleft())
         elif change.name in self._subscribed:
             self._subscribed.remove(change.name)
             self._unsubscribed[change.name] = now
@@ -125,7 +125,7 @@ class ReplyQueue:
             if client.size + reply.size > most + _ERROR_BYTES:
                 return
         client.size += reply.size
-        if self._has_subscribed(sender.client):
+        if sender.client in self._subscribed:
             self._send(client, reply)
         else:
             if not client.waiting:
@@ -145,9 +145,8 @@ class ReplyQueue:
                     "replies dropped: the client is gone",
                     extra={"client": name, "replies": len(client.waiting)},
                 )
-                # Published all the same, since another client can forge an unsubscription.
-                self._send_waiting(client)
-                _discard_delivered(client)
+                client.size -= sum(reply.size for reply in client.waiting)
+                client.waiting.clear()
                 absent.add(name)
             if not client.size:
                 if client.dropped:
@@ -156,14 +155,6 @@ class ReplyQueue:
                     )
                 del self._clients[name]
         return absent
-
-    def _has_subscribed(self, name: bytes) -> bool:
-        # A subscription applies to all messages that begin with its name.
-        return any(name[:n] in self._subscribed for n in range(len(name), -1, -1))
-
-    def _send_waiting(self, client: _Client) -> None:
-        while client.waiting:
-            self._send(client, client.waiting.popleft())
 
     def _send(self, client: _Client, reply: _Reply) -> None:
         frames = [reply.sender.client, reply.info, reply.data, reply.sender.number]
