@@ -148,7 +148,7 @@ def test_serve_warns_of_addresses_that_others_can_reach(
 ) -> None:
     assert resolve_host(host) == "0.0.0.0"  # noqa: S104
     (record,) = caplog.records
-    assert "no authentication" in record.message
+    assert "neither encryption nor authentication" in record.message
     assert (record.levelname, record.host) == ("WARNING", "0.0.0.0")  # noqa: S104
 
 
