@@ -105,8 +105,8 @@ def test_stream_continues_after_any_array(before: int) -> None:
         for sentence in sentences_of(arrays[:before]):
             writer.write(sentence)
         position = writer.position()
-        assert position == {"bytes": file.seek(0, os.SEEK_END)} == {"bytes": writer.size}
-        writer = PickleWriter("file", lambda *, keep: file.fileno(), content, position)
+        assert position["bytes"] == file.seek(0, os.SEEK_END) == writer.size
+        writer = PickleWriter("file", lambda **_: file.fileno(), content, position)
         for sentence in sentences_of(arrays[before:]):
             writer.write(sentence)
         writer.finish()

@@ -438,6 +438,19 @@ def test_run_without_a_saved_state_allows_any_command(run: Run) -> None:
     assert len(bert_tokemb.open(run.output)) == len(LINES)
 
 
+@pytest.mark.parametrize(("format", "file"), [("pkl", "data"), ("npyd", "data/vectors.npy")])
+def test_changed_partial_output_is_reported(format: str, file: str, run: Run) -> None:
+    run.options += ("--format", format)
+    run.break_off(350)
+    with (run.workspace / file).open("r+b") as data:
+        data.seek(1000)
+        data.write(b"\xff\xff")
+    done = run()
+    assert done.returncode == 2
+    assert "is damaged (its data have changed); give --restart to start over\n" in done.stderr
+    assert run("--restart").returncode == 0
+
+
 def test_shortened_partial_output_is_reported(run: Run) -> None:
     run.break_off(350)
     os.truncate(run.workspace / "data", 1000)

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +28,8 @@ def workspace_of(path: Path, **options: Any) -> Workspace:
     return Workspace(OutputTarget.resolve(str(path)), **options)
 
 
-def write(workspace: Workspace, data: bytes, *, file: str = "", keep: int = 0) -> None:
-    os.write(workspace.open(file, keep=keep), data)
+def write(workspace: Workspace, data: bytes, *, file: str = "", kept: bytes = b"") -> None:
+    os.write(workspace.open(file, keep=len(kept), crc32=zlib.crc32(kept)), data)
 
 
 def commit(workspace: Workspace) -> None:
@@ -340,10 +341,19 @@ def test_interrupted_run_leaves_its_state_and_data(tmp_path: Path) -> None:
     with workspace_of(path) as workspace:
         assert workspace.state == {"bytes": 3}
         assert workspace.leftover == 5
-        write(workspace, b"xyz", keep=3)
+        write(workspace, b"xyz", kept=b"123")
         commit(workspace)
     assert path.read_bytes() == b"123xyz"
     assert names(tmp_path) == {"file"}
+
+
+def test_changed_data_are_reported(tmp_path: Path) -> None:
+    interrupt(tmp_path / "file", b"12345", {"bytes": 3})
+    with (
+        workspace_of(tmp_path / "file") as workspace,
+        pytest.raises(ResumeError, match=r"is damaged \(its data have changed\)"),
+    ):
+        write(workspace, b"xyz", kept=b"122")
 
 
 def test_state_survives_a_run_that_does_not_start(tmp_path: Path) -> None:
@@ -400,7 +410,7 @@ def test_partial_output_of_an_earlier_version_is_reported(leave: str, tmp_path: 
 def test_state_of_another_version_is_reported(tmp_path: Path) -> None:
     interrupt(tmp_path / "file", b"12345", {"bytes": 3})
     state = tmp_path / ".file.partial" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), "format": "another"}))
+    state.write_text(json.dumps({"format": "bert-tokemb partial output 1", "state": {}}))
     with pytest.raises(ResumeError, match="was started by another version"):
         workspace_of(tmp_path / "file")
     with workspace_of(tmp_path / "file", restart=True) as workspace:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Reader")
 
 Position: TypeAlias = Mapping[str, int]
-"""How far a result has been written, in numbers that its format chooses."""
+"""How far a result has been written, and checksums, in numbers that its format chooses."""
 
 
 SentenceShape = Literal["2d", "3d"]
@@ -118,7 +118,7 @@ class Reader(ABC):
 class OpenFile(Protocol):
     """Opens a file to write; see :meth:`bert_tokemb.storage.workspace.Workspace.open`."""
 
-    def __call__(self, file: str = "", *, keep: int = 0) -> int: ...
+    def __call__(self, file: str = "", *, keep: int = 0, skip: int = 0, crc32: int = 0) -> int: ...
 
 
 class Writer(ABC):

@@ -51,13 +51,13 @@ class NpydWriter(Writer):
         self._name = name
         self._open_file = open_file
         self._content = content
-        self._words, self._sentences, offsets = 0, 0, 0
-        if position:
-            self._words, self._sentences = position["words"], position["sentences"]
-            offsets = self._sentences + 1
+        kept = position or {}
+        self._words, self._sentences = kept.get("words", 0), kept.get("sentences", 0)
+        offsets = self._sentences + 1 if position else 0
+        crcs = kept.get("vectors_crc32", 0), kept.get("offsets_crc32", 0)
         open_npy = partial(_NpyWriter, name, open_file)
-        self._vectors = open_npy(_VECTORS, content.dtype, (content.width,), self._words)
-        self._offsets = open_npy(_OFFSETS, np.dtype(np.int64), (), offsets)
+        self._vectors = open_npy(_VECTORS, content.dtype, (content.width,), self._words, crcs[0])
+        self._offsets = open_npy(_OFFSETS, np.dtype(np.int64), (), offsets, crcs[1])
         self._metadata_size = 0
         if not offsets:
             self._offsets.append(np.zeros(1, np.int64))
@@ -86,10 +86,15 @@ class NpydWriter(Writer):
         self._offsets.append(np.array([self._words], np.int64))
 
     def position(self) -> Position:
-        """Return the numbers of words and sentences."""
+        """Return the numbers of words and sentences, and checksums."""
         self._vectors.flush()
         self._offsets.flush()
-        return {"words": self._words, "sentences": self._sentences}
+        return {
+            "words": self._words,
+            "sentences": self._sentences,
+            "vectors_crc32": self._vectors.crc32,
+            "offsets_crc32": self._offsets.crc32,
+        }
 
     def finish(self) -> None:
         """Write the headers and the metadata."""
@@ -110,6 +115,7 @@ class _NpyWriter(ByteWriter):
         dtype: The data type.
         row: The shape of a row.
         rows: The number of rows to keep, of an interrupted run.
+        crc32: Their checksum.
     """
 
     def __init__(
@@ -120,12 +126,16 @@ class _NpyWriter(ByteWriter):
         dtype: np.dtype[Any],
         row: tuple[int, ...],
         rows: int,
+        crc32: int,
     ) -> None:
         self._dtype, self._row, self._rows = dtype.newbyteorder("<"), row, rows
         kept = _HEADER + rows * math.prod(row) * dtype.itemsize if rows else 0
-        super().__init__(name, open_file(file, keep=kept), kept)
+        descriptor = open_file(file, keep=kept, skip=min(kept, _HEADER), crc32=crc32)
+        super().__init__(name, descriptor, kept, crc32)
         if not kept:
             self.write(bytes(_HEADER))
+            self.flush()
+            self.crc32 = 0  # the header will be overwritten
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Append rows, ``(n, *row)``."""

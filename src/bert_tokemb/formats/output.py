@@ -53,7 +53,7 @@ class Output:
                     raise OutputNameError(target.name, "not seekable", format.name)
                 # A signal must end the wait for a reader of a pipe.
                 descriptor = closing.enter_context(open_stream(target))
-                self._open_file: OpenFile = lambda file="", *, keep=0: descriptor
+                self._open_file: OpenFile = lambda *args, **kept: descriptor
             else:
                 with hold_signals():  # a signal must not leave an empty workspace
                     self._workspace = closing.enter_context(
@@ -95,7 +95,7 @@ class Output:
             position: Where to resume an interrupted run. If empty, its partial output is removed.
 
         Raises:
-            ResumeError: if the partial output is shorter than ``position``.
+            ResumeError: if the partial output is not the one that ``position`` describes.
             OutputError: if the result cannot be written.
         """
         if self._workspace and position is None:

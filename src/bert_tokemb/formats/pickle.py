@@ -141,8 +141,8 @@ class PickleWriter(Writer):
     def __init__(
         self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None:
-        kept = position["bytes"] if position else 0
-        self._file = ByteWriter(name, open_file(keep=kept), kept)
+        kept, crc32 = (position["bytes"], position["crc32"]) if position else (0, 0)
+        self._file = ByteWriter(name, open_file(keep=kept, crc32=crc32), kept, crc32)
         self._dtype = content.dtype.newbyteorder("<")
         if not kept:
             self._file.write(_OPEN_LIST + _memoize(content.dtype))
@@ -162,9 +162,9 @@ class PickleWriter(Writer):
         self._file.write(_SET_AND_APPEND)
 
     def position(self) -> Position:
-        """Return the number of bytes."""
+        """Return the number of bytes and their checksum."""
         self._file.flush()
-        return {"bytes": self._file.size}
+        return {"bytes": self._file.size, "crc32": self._file.crc32}
 
     def finish(self) -> None:
         """Close the list."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 
 from ..errors import OutputError, translate
 
@@ -21,15 +22,18 @@ class ByteWriter:
         name: The name of the file in error messages.
         descriptor: A descriptor, positioned at the end of what is kept.
         size: Bytes that the file has already.
+        crc32: The checksum of these, or of those of them that count.
 
     Raises:
         OutputError: from all methods, if the file cannot be written.
     """
 
-    def __init__(self, name: str, descriptor: int, size: int = 0) -> None:
+    def __init__(self, name: str, descriptor: int, size: int = 0, crc32: int = 0) -> None:
         self.name = name
         self.size = size
         """Bytes written so far, those in the buffer included."""
+        self.crc32 = crc32
+        """The CRC-32 of the bytes so far, except those in the buffer and what was overwritten."""
         self._descriptor = descriptor
         self._buffer = bytearray()
 
@@ -55,6 +59,8 @@ class ByteWriter:
 
     def _write(self, *parts: bytes | bytearray | memoryview) -> None:
         remaining = [memoryview(part).cast("B") for part in parts if len(part)]
+        for part in remaining:
+            self.crc32 = zlib.crc32(part, self.crc32)
         with translate(OutputError, f"write {self.name}"):
             while remaining:
                 written = os.writev(self._descriptor, remaining)

@@ -48,6 +48,8 @@ _NAMES = {_LOCK, _DATA, _STATE, _NEW_STATE}
 # Errors of file systems without locks. On these, simultaneous runs are not detected.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
+_BLOCK = 1 << 20  # bytes
+
 State = Mapping[str, Any]
 
 
@@ -115,18 +117,20 @@ class Workspace:
             _sync(self.path)
             _remove(self.data)
 
-    def open(self, file: str = "", *, keep: int = 0) -> int:
+    def open(self, file: str = "", *, keep: int = 0, skip: int = 0, crc32: int = 0) -> int:
         """Open the data, truncated to ``keep`` bytes and positioned there.
 
         Args:
             file: The name of a file in ``data``, if that is a directory.
             keep: Bytes of an earlier run to keep.
+            skip: How many of these may have changed, at the start.
+            crc32: The checksum of the rest of them.
 
         Returns:
             A descriptor, which is closed at the end of the block.
 
         Raises:
-            ResumeError: if there are fewer than ``keep`` bytes.
+            ResumeError: if there are fewer than ``keep`` bytes, or others.
         """
         existing = self.target.permissions
         with self._translated():
@@ -140,6 +144,8 @@ class Workspace:
             self._closing.callback(os.close, descriptor)
             if os.fstat(descriptor).st_size < keep:
                 raise ResumeError(self.target.name, ["data are missing"], "damaged")
+            if _checksum(descriptor, skip, keep) != crc32:
+                raise ResumeError(self.target.name, ["its data have changed"], "damaged")
             os.ftruncate(descriptor, keep)
             os.lseek(descriptor, keep, os.SEEK_SET)
         return descriptor
@@ -367,6 +373,15 @@ def _decode_state(content: bytes) -> State | Literal["earlier version", "damaged
 def _with_checksum(encoded: bytes) -> bytes:
     head = b'{"format": "%s", "crc32": %d' % (_STATE_FORMAT, zlib.crc32(encoded))
     return b'%s, "state": %s}' % (head, encoded)
+
+
+def _checksum(descriptor: int, start: int, end: int) -> int:
+    """Return the CRC-32 of the bytes ``start`` to ``end - 1`` of a file."""
+    crc32 = 0
+    for position in range(start, end, _BLOCK):
+        block = os.pread(descriptor, min(_BLOCK, end - position), position)
+        crc32 = zlib.crc32(block, crc32)
+    return crc32
 
 
 def _is_workspace(path: Path) -> bool:
