@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bert_tokemb import Tally, embed
 from bert_tokemb.batching import make_batches, read_chunks
-from bert_tokemb.errors import RefusedWordError, StrategyError
+from bert_tokemb.errors import NonFiniteError, RefusedWordError, StrategyError
 from bert_tokemb.types import (
     BatchLimits,
     EmbeddedSentence,
@@ -196,6 +196,19 @@ def test_strict_refuses_unknown_and_empty_words(text: list[str], message: str) -
     with pytest.raises(RefusedWordError, match=message):
         list(embed(text, ByHand(), strict=True))
     assert len(list(embed(["1", "", "2"], ByHand(), strict=True))) == 3
+
+
+def test_nonfinite_vectors_are_refused() -> None:
+    text, encoder = ["1 2", "3 4 5"], ByHand()
+    strategy = lambda pieces: pieces.mean(axis=0) / (pieces[0, 0] != 4)  # noqa: E731
+    with np.errstate(all="ignore"):
+        with pytest.raises(NonFiniteError, match="line 2: the vector of the word '4' contains NaN"):
+            list(embed(text, encoder, strategy))
+        tally = Tally()
+        arrays = list(embed(text, encoder, strategy, allow_nonfinite=True, tally=tally))
+    assert np.isfinite(arrays[1]).all(axis=1).tolist() == [True, False, True]
+    assert tally.nonfinite_words == 1
+    assert tally.examples["nonfinite_words"] == [[2, "4"]]
 
 
 def test_arrays_are_yielded_while_the_text_is_read() -> None:

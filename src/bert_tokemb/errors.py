@@ -25,6 +25,7 @@ __all__ = [
     "MemoryShortageError",
     "MissingPackageError",
     "ModelError",
+    "NonFiniteError",
     "OutputError",
     "OutputInUseError",
     "OutputNameError",
@@ -174,6 +175,19 @@ class FloatOverflowError(OutputError):
             f"line {self.line}: a value is too large for {self.dtype}, whose maximum is "
             f"{self.maximum:,.0f}"
         )
+
+
+@dataclass(eq=False)
+class NonFiniteError(OutputError):
+    """The vector of a word contains NaN or infinity."""
+
+    line: int
+    word: str
+    dtype: str
+    """The data type in which the encoder computes."""
+
+    def __str__(self) -> str:
+        return f"line {self.line}: the vector of the word {self.word!r} contains NaN or infinity"
 
 
 @dataclass(eq=False)

@@ -10,9 +10,10 @@ from typing import Any, Generic, Literal
 import numpy as np
 
 from .batching import ReorderBuffer, make_batches, read_chunks
-from .errors import RefusedWordError, StrategyError
+from .errors import NonFiniteError, RefusedWordError, StrategyError
 from .strategies import WordFunction, load_strategy
 from .types import (
+    BoolArray,
     Diagnostics,
     EmbeddedSentence,
     EncodedBatch,
@@ -36,6 +37,7 @@ def embed(
     *,
     blank_lines: Literal["keep", "skip"] = "keep",
     strict: bool = False,
+    allow_nonfinite: bool = False,
     tally: Tally | None = None,
     look_ahead: int = LOOK_AHEAD,
 ) -> Iterator[FloatArray]:
@@ -52,6 +54,7 @@ def embed(
             ``(k, c) -> (c,)``, or a :class:`bert_tokemb.types.Strategy`.
         blank_lines: ``keep`` yields a ``(0, c)`` array for a line without words, ``skip`` nothing.
         strict: Refuse words that are unknown to the model, and words without pieces.
+        allow_nonfinite: Accept vectors that contain NaN or infinity.
         tally: Counts what has been yielded.
         look_ahead: Approximate number of bytes of results that may wait while sentences are
             sorted by length. It bounds the memory, whatever the length of the text.
@@ -62,6 +65,7 @@ def embed(
 
     Raises:
         RefusedWordError: in strict mode, at the first such word of a chunk of lines.
+        NonFiniteError: if the vector of a word contains NaN or infinity.
         TokembError: if the encoder, the strategy or the reader of ``sentences`` fails.
     """
     if isinstance(sentences, str):
@@ -73,6 +77,7 @@ def embed(
         load_strategy(strategy),
         keep_blank_lines=blank_lines == "keep",
         strict=strict,
+        allow_nonfinite=allow_nonfinite,
         look_ahead=look_ahead,
     )
     for chunk in pipeline.chunks(sentences, Tally() if tally is None else tally):
@@ -101,6 +106,7 @@ class Pipeline(Generic[P]):
     strategy: Strategy
     keep_blank_lines: bool = True
     strict: bool = False
+    allow_nonfinite: bool = False
     look_ahead: int = LOOK_AHEAD
 
     def chunks(
@@ -137,6 +143,8 @@ class Pipeline(Generic[P]):
                 buffer = buffers.popleft()
                 if self.strict:
                     _refuse_words(buffer)
+                if not self.allow_nonfinite:
+                    _refuse_nonfinite(buffer, self.encoder.dtype)
                 yield Chunk(self._in_order(buffer, tally), buffer.resume_point)
 
         for encoded in self.encoder.encode(batches()):
@@ -175,7 +183,8 @@ def _check_shape(merged: FloatArray, encoded: EncodedBatch) -> None:
 def _store(encoded: EncodedBatch, merged: FloatArray, buffer: ReorderBuffer) -> None:
     """Cut the word vectors of a batch into sentences."""
     empty = encoded.counts == 0
-    notable = encoded.unknown | empty
+    nonfinite = _nonfinite_rows(merged)
+    notable = encoded.unknown | empty | nonfinite
     start = 0
     for sentence in encoded.sentences:
         end = start + len(sentence.words)
@@ -185,6 +194,7 @@ def _store(encoded: EncodedBatch, merged: FloatArray, buffer: ReorderBuffer) -> 
             diagnostics = Diagnostics(
                 encoded.unknown[start:end].nonzero()[0].tolist(),
                 empty[start:end].nonzero()[0].tolist(),
+                nonfinite[start:end].nonzero()[0].tolist(),
                 inexact,
                 encoded.windowed,
             )
@@ -203,3 +213,18 @@ def _refuse_words(buffer: ReorderBuffer) -> None:
                 "without pieces" if j in found.empty else "unknown"
             )
             raise RefusedWordError(line, sentence.words[j], problem)
+
+
+def _nonfinite_rows(merged: FloatArray) -> BoolArray:
+    """Return which of ``(w, c)`` vectors contain NaN or infinity, ``(w,)``."""
+    finite = np.isfinite(merged)
+    if finite.all():  # seven times as fast as looking at each row
+        return np.zeros(len(merged), np.bool_)
+    nonfinite: BoolArray = np.logical_not(finite.all(axis=1))
+    return nonfinite
+
+
+def _refuse_nonfinite(buffer: ReorderBuffer, dtype: np.dtype[Any]) -> None:
+    for line, sentence in sorted(buffer.done.items()):
+        if found := sentence.diagnostics.nonfinite:
+            raise NonFiniteError(line, sentence.words[found[0]], dtype.name)

@@ -104,6 +104,8 @@ class Diagnostics:
     """Indices of the words that have an ``[UNK]`` among their pieces."""
     empty: Sequence[int] = ()
     """Indices of the words without pieces."""
+    nonfinite: Sequence[int] = ()
+    """Indices of the words whose vector contains NaN or infinity."""
     inexact: bool = False
     """Whether its alignment is a guess."""
     windowed: bool = False
@@ -157,6 +159,8 @@ class Tally:
     unknown_words: int = 0
     empty_words: int = 0
     """Words without pieces."""
+    nonfinite_words: int = 0
+    """Words whose vector contains NaN or infinity."""
     inexact_sentences: int = 0
     """Sentences whose alignment is a guess."""
     windowed_sentences: int = 0
@@ -173,6 +177,7 @@ class Tally:
         found = sentence.diagnostics
         self.unknown_words += self._add_words("unknown_words", sentence, found.unknown)
         self.empty_words += self._add_words("empty_words", sentence, found.empty)
+        self.nonfinite_words += self._add_words("nonfinite_words", sentence, found.nonfinite)
         self.inexact_sentences += self._add_line("inexact_sentences", sentence, found.inexact)
         self.windowed_sentences += self._add_line("windowed_sentences", sentence, found.windowed)
 

@@ -158,12 +158,17 @@ def test_float16_refuses_values_that_are_too_large(
 
 
 @pytest.mark.parametrize("factor", ["np.nan", "-np.inf"])
-def test_float16_accepts_values_that_are_not_finite(
+def test_nonfinite_values_are_refused_or_counted(
     factor: str, server: StandIn, run: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("\nhello\n")
     (tmp_path / "scaled.py").write_text(SCALED.format(factor=factor))
     options = ("--server", server.address, "--strategy", "scaled:scaled", "--dtype", "float16")
     done = run("embed", "text", "-o", "out.pkl", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: line 2: the vector of the word 'hello' contains NaN or inf" in done.stderr
+    assert not (tmp_path / "out.pkl").exists()
+    done = run("embed", "text", "-o", "out.pkl", *options, "--allow-nonfinite", cwd=tmp_path)
     assert done.returncode == 0
+    assert "1 word with NaN or infinity" in done.stderr
     assert "Warning" not in done.stderr

@@ -46,6 +46,7 @@ def test_report_lists_counts_examples_and_options(
         "blank_lines": 1,
         "unknown_words": 2,
         "empty_words": 1,
+        "nonfinite_words": 0,
         "inexact_sentences": 0,
         "windowed_sentences": 1,
     }
@@ -61,6 +62,7 @@ def test_report_lists_counts_examples_and_options(
         "dtype": "float16",
         "strategy": "last",
         "blank_lines": "keep",
+        "allow_nonfinite": False,
         "encoder": "local",
         "model": str(shared_tiny),
         "model_from": str(shared_tiny),

@@ -13,6 +13,7 @@ from ..errors import (
     MemoryShortageError,
     MissingPackageError,
     ModelError,
+    NonFiniteError,
     OutputInUseError,
     OutputNameError,
     PiecesRefusedError,
@@ -67,6 +68,16 @@ def _advice(error: TokembError) -> str:
             return "change it, or run without --strict"
         case FloatOverflowError():
             return f"give --dtype {error.wider} and --restart"
+        case NonFiniteError(dtype="float16"):
+            return (
+                "it is too large for float16: compute in float32 (--precision fp32, or a server "
+                "without -fp16), or give --allow-nonfinite to write it all the same"
+            )
+        case NonFiniteError():
+            return (
+                "the weights of the model are damaged, or the server is; give --allow-nonfinite to "
+                "write it all the same"
+            )
         case DiskSpaceError():
             smaller = "give --dtype float16, " if error.can_be_halved else ""
             return f"free some space, {smaller}or give --no-disk-check to try anyway"

@@ -107,6 +107,11 @@ def _complete_strategy(
     help="Stop with an error at a word that is unknown to the model or has no pieces. Without it, "
     "these words are counted.",
 )
+@option(
+    "--allow-nonfinite/--no-allow-nonfinite",
+    help="Write vectors that contain NaN or infinity, and count them. Without it, they are an "
+    "error.",
+)
 @model_option(group="Local encoder")
 @layers_option()
 @max_seq_len_option()

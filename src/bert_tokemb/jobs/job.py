@@ -53,8 +53,14 @@ def run_job(
         resumed = replace(tally)
         if resumed.lines:
             say(f"bert-tokemb: resuming at sentence {resumed.sentences + 1}")
-        keep_blank_lines = options.blank_lines == "keep"
-        pipeline = Pipeline(encoder, strategy, keep_blank_lines, options.strict, options.look_ahead)
+        pipeline = Pipeline(
+            encoder,
+            strategy,
+            keep_blank_lines=options.blank_lines == "keep",
+            strict=options.strict,
+            allow_nonfinite=options.allow_nonfinite,
+            look_ahead=options.look_ahead,
+        )
         with Progress(size, resumed, quiet=options.quiet) as progress:
             for chunk in pipeline.chunks(
                 text, tally, record=text.resume_point, progress=progress.advance

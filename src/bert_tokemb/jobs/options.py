@@ -29,6 +29,8 @@ class EmbedOptions:
     blank_lines: Literal["keep", "skip"] = "keep"
     strict: bool = False
     """Whether to refuse unknown words and words without pieces."""
+    allow_nonfinite: bool = False
+    """Whether vectors may contain NaN or infinity."""
     long_sentences: LongSentences = "window"
     restart: bool = False
     """Whether to start over if there is a partial output."""

@@ -47,6 +47,7 @@ def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: fl
             (tally.blank_lines, "blank line"),
             (tally.unknown_words, "unknown word"),
             (tally.empty_words, "word without pieces", "words without pieces"),
+            (tally.nonfinite_words, "word with NaN or infinity", "words with NaN or infinity"),
             (tally.windowed_sentences, "sentence in windows", "sentences in windows"),
             (
                 tally.inexact_sentences,

@@ -66,6 +66,7 @@ class ResultIdentity:
             "dtype": dtype.name,
             "strategy": options.strategy,
             "blank_lines": options.blank_lines,
+            "allow_nonfinite": options.allow_nonfinite,
             **encoder.settings,
         }
         # These determine whether there is a result, but not which.
