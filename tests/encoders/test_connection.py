@@ -242,3 +242,14 @@ def test_other_version_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_invalid_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServerEncoder(Address("127.0.0.1"), **options)
+
+
+@pytest.mark.parametrize(
+    "config", [{"max_seq_len": "x"}, {"max_seq_len": 2}, {"max_batch_size": [1]}]
+)
+def test_settings_that_are_not_numbers_are_refused(config: dict[str, Any]) -> None:
+    with (
+        StandIn(config=config) as server,
+        pytest.raises(ServerUnreachableError, match=r"is not a bert-serving-server: it sent max_"),
+    ):
+        open_connection(server.address)

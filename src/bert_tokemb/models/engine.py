@@ -192,6 +192,7 @@ def _memory_shortage() -> Iterator[None]:
         yield
     except (state.Fail, state.RuntimeException, MemoryError) as error:
         # Other failures of the runtime are bugs in a graph.
-        if "allocate memory" not in str(error) and not isinstance(error, MemoryError):
+        is_shortage = any(text in str(error) for text in ("allocate memory", "bad_alloc"))
+        if not is_shortage and not isinstance(error, MemoryError):
             raise
         raise MemoryShortageError("there is not enough memory for the model") from error

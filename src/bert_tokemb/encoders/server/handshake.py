@@ -37,6 +37,9 @@ _IDENTITY = (
     "fp16",
 )
 
+# Settings that are used as numbers, and their least values.
+_NUMBERS = {"max_seq_len": 3, "max_batch_size": 1}
+
 
 def open_connection(
     address: Address, *, timeout: float = 4.0
@@ -71,6 +74,10 @@ def _read_config(connection: Connection, address: Address, timeout: float) -> Ma
         raise ServerUnreachableError(address, "not a server", str(error)) from error
     if config is None:
         raise ServerUnreachableError(address, "no answer")
+    for name, least in _NUMBERS.items():
+        value = config.get(name)
+        if not (value is None or (isinstance(value, int) and value >= least)):
+            raise ServerUnreachableError(address, "not a server", f"{name} {value!r:.40}")
     return config
 
 
