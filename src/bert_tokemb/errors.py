@@ -195,13 +195,18 @@ class OutputNameError(UsageError):
     """The output cannot have this name in this format."""
 
     name: str
-    problem: Literal["empty", "compressed", "not seekable", "terminal"]
+    problem: Literal[
+        "empty", "compressed", "unknown suffix", "directory", "not seekable", "terminal"
+    ]
     format: str = "pkl"
 
     def __str__(self) -> str:
         return {
             "empty": "the name of the output is empty",
             "compressed": f"cannot write {self.name}: results are not compressed",
+            "unknown suffix": f"cannot write {self.name}: no format has names that end like this",
+            "directory": f"cannot write {self.name}: a result in the format {self.format} is a "
+            "file, not a directory",
             "not seekable": f"cannot write {self.format} to {self.name}: only pkl can be written "
             "to a pipe, a device or a file that is already open",
             "terminal": f"cannot write to {self.name}: it is a terminal",

@@ -119,6 +119,20 @@ def test_open_reports_a_missing_directory(tmp_path: Path) -> None:
         bert_tokemb.open(tmp_path / "out.npyd")
 
 
+@pytest.mark.parametrize("name", ["meta.json", "offsets.npy", "vectors.npy"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_open_refuses_pipes_and_devices(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.npyd"
+    write(path, random_arrays())
+    (path / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(path / name)
+    else:
+        (path / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=f"{name} is not a regular file"):
+        bert_tokemb.open(path)
+
+
 def test_open_refuses_other_directories(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a directory without meta.json is not a .npyd"):
         bert_tokemb.open(tmp_path)

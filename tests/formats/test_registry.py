@@ -20,7 +20,7 @@ ARRAYS = [np.array([[1, 2], [3, 4]], np.float32), np.empty((0, 2), np.float32)]
     ("name", "kind"),
     [
         *(("a.H5", "h5"), ("a.Hdf5", "h5"), ("a.NPYD", "npyd"), ("A.PARQUET", "parquet")),
-        *(("a.pkl", "pkl"), ("a.txt", "pkl"), ("a", "pkl"), ("a.h5/b", "pkl"), ("-", "pkl")),
+        *(("a.pkl", "pkl"), ("a.PICKLE", "pkl"), ("a", "pkl"), ("a.h5/b", "pkl"), ("-", "pkl")),
     ],
 )
 def test_suffix_determines_the_format(name: str, kind: str) -> None:
@@ -39,6 +39,20 @@ def test_compressed_outputs_are_refused(ending: str) -> None:
         format_of(f"out.pkl.{ending}")
     assert caught.value.problem == "compressed"
     assert format_of(f"out.pkl.{ending}", "pkl").name == "pkl"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "b/a.json", "a.npz"])
+def test_names_of_other_formats_are_refused(name: str) -> None:
+    with pytest.raises(OutputNameError, match="no format has names that end like this"):
+        format_of(name)
+    assert format_of(name, "pkl").name == "pkl"
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("a/", None), ("a.h5/", None), ("a.npyd/", "pkl")])
+def test_names_of_directories_are_refused_for_files(name: str, chosen: str | None) -> None:
+    with pytest.raises(OutputNameError, match="is a file, not a directory"):
+        format_of(name, chosen)
+    assert format_of("a.npyd/").name == "npyd"
 
 
 def test_empty_names_are_refused() -> None:

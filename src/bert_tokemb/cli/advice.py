@@ -83,6 +83,13 @@ def _advice(error: TokembError) -> str:
             return f"free some space, {smaller}or give --no-disk-check to try anyway"
         case OutputNameError(problem="compressed"):
             return "choose another name, or give --output - and pipe it into a compressor"
+        case OutputNameError(problem="unknown suffix"):
+            return (
+                "choose a name that ends in .pkl, .npyd, .h5 or .parquet, or give --format pkl to "
+                "write a pickle under this name"
+            )
+        case OutputNameError(problem="directory"):
+            return "give the path of a file, or --format npyd"
         case OutputNameError(problem="terminal"):
             return "give a file as --output, or pipe it into a program"
         case OutputNameError(problem="empty"):

@@ -57,7 +57,7 @@ def _complete_strategy(
     "--format",
     "output_format",
     type=click.Choice(["pkl", "npyd", "h5", "parquet"]),
-    show_default="by the extension of the output, else pkl",
+    show_default="by the extension of the output; pkl if it has none",
     help="Format of the result: a pickled list (pkl), a directory of .npy files (npyd), HDF5 with "
     "the layout of AllenNLP's elmo command (h5), or Parquet.",
 )

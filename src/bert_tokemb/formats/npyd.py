@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ _HEADER = 128
 """Bytes of a header. Its size is fixed, because the shape is known only at the end."""
 
 _MAX_HEADER = 1 << 16
+_MAX_METADATA = 1 << 20  # bytes
 """Bytes of a header that another program wrote, at most."""
 
 
@@ -184,7 +186,12 @@ class EmbeddedText(Reader, Sequence[FloatArray]):
                 raise InputError(
                     f"cannot read {path}: a directory without {_METADATA} is not a .npyd"
                 )
-            self.meta: Mapping[str, Any] = json.loads((directory / _METADATA).read_bytes())
+            for name in (_METADATA, _OFFSETS, _VECTORS):
+                # A result of unknown origin may contain pipes and devices.
+                if not stat.S_ISREG((directory / name).stat().st_mode):
+                    raise ValueError(f"{name} is not a regular file")
+            with (directory / _METADATA).open("rb") as file:
+                self.meta: Mapping[str, Any] = json.loads(file.read(_MAX_METADATA))
             if self.meta.get("format") != _FORMAT:
                 raise ValueError(f"{_METADATA} does not say {_FORMAT!r}")
             self.offsets = _map(directory / _OFFSETS)

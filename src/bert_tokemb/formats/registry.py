@@ -37,7 +37,7 @@ _DEFAULT = "pkl"
 FORMATS: Mapping[str, Format] = {
     format.name: format
     for format in (
-        Format(_DEFAULT, PickleWriter, PickleReader, (".pkl",), pickle.PROTO),
+        Format(_DEFAULT, PickleWriter, PickleReader, (".pkl", ".pickle", ""), pickle.PROTO),
         Format("npyd", NpydWriter, EmbeddedText, (".npyd",), None),
         Format("h5", Hdf5Writer, Hdf5Reader, (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"),
         Format("parquet", ParquetWriter, ParquetReader, (".parquet",), b"PAR1"),
@@ -48,18 +48,21 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def format_of(name: str, chosen: str | None = None) -> Format:
-    """Return the format of an output: the chosen one, else that of its suffix, else ``pkl``.
+    """Return the format of an output: the chosen one, else that of its suffix.
 
     Raises:
-        OutputNameError: if the name is empty, or ends like that of a compressed file.
+        OutputNameError: if the name is empty, ends like that of a compressed file or in a suffix
+            of no format, or if it must be a directory and the format is a file.
     """
     if not name:
         raise OutputNameError(name, "empty")
-    if chosen:
-        return FORMATS[chosen]
-    if Path(name).suffix.lower() in _COMPRESSED:
-        raise OutputNameError(name, "compressed")
-    return _format_by_suffix(name)
+    suffix = Path(name).suffix.lower()
+    format = FORMATS[chosen] if chosen else _format_by_suffix(name)
+    if format is None:
+        raise OutputNameError(name, "compressed" if suffix in _COMPRESSED else "unknown suffix")
+    if name.endswith("/") and not format.writer.is_directory:
+        raise OutputNameError(name, "directory", format.name)
+    return format
 
 
 def open_reader(path: str) -> Reader:
@@ -78,7 +81,7 @@ def open_reader(path: str) -> Reader:
         file = closing.enter_context(open(path, "rb"))  # noqa: PTH123
         # Nothing is consumed, because a pipe cannot be read twice.
         format = _format_by_content(file.peek(8)) or _format_by_suffix(path)
-        if format.name == _DEFAULT:
+        if format is None or format.name == _DEFAULT:
             closing.pop_all()
             return PickleReader(path, file)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -94,7 +97,6 @@ def _format_by_content(start: bytes) -> Format | None:
     return next((format for format in found if start.startswith(format.magic or b"")), None)
 
 
-def _format_by_suffix(name: str) -> Format:
+def _format_by_suffix(name: str) -> Format | None:
     suffix = Path(name).suffix.lower()
-    found = (format for format in FORMATS.values() if suffix in format.suffixes)
-    return next(found, FORMATS[_DEFAULT])
+    return next((format for format in FORMATS.values() if suffix in format.suffixes), None)
