@@ -47,6 +47,7 @@ def test_report_lists_counts_examples_and_options(
         "unknown_words": 2,
         "empty_words": 1,
         "inexact_sentences": 0,
+        "shared_sentences": 0,
         "windowed_sentences": 1,
     }
     assert report["first"] == {

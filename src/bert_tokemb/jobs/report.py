@@ -49,6 +49,11 @@ def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: fl
             (tally.empty_words, "word without pieces", "words without pieces"),
             (tally.windowed_sentences, "sentence in windows", "sentences in windows"),
             (
+                tally.shared_sentences,
+                "sentence with shared pieces",
+                "sentences with shared pieces",
+            ),
+            (
                 tally.inexact_sentences,
                 "sentence aligned inexactly",
                 "sentences aligned inexactly",
