@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tokenizers import (
@@ -23,7 +24,9 @@ from tokenizers import (
     trainers,
 )
 
-__all__ = ["ADDED", "TOYS", "toy", "toy_vocabulary_size"]
+from .models import TINY, write_hugging_face
+
+__all__ = ["ADDED", "TOYS", "toy", "toy_vocabulary_size", "write_toy"]
 
 _LINES = (
     "the quick brown fox jumps over the lazy dog and a cat in the hat",
@@ -313,3 +316,17 @@ def toy(name: str) -> bytes:
 def toy_vocabulary_size(name: str) -> int:
     """Return the number of pieces, added tokens included."""
     return Tokenizer.from_buffer(toy(name)).get_vocab_size()
+
+
+def write_toy(directory: Path, name: str, **changes: Any) -> Path:
+    """Write a tiny BERT with a toy tokenizer, as in multilingual-e5-small, and return it.
+
+    Args:
+        directory: Where to write it.
+        name: The name of the toy.
+        changes: Parts of its ``tokenizer.json`` to replace.
+    """
+    content = {**json.loads(toy(name)), **changes}
+    size = toy_vocabulary_size(name)
+    pieces = [f"piece {i}" for i in range(size)]  # only their number matters
+    return write_hugging_face(directory, TINY, pieces, tokenizer=content)
