@@ -94,18 +94,16 @@ def _guess(expected: str, found: str, own: Sequence[int]) -> list[int]:
     """
     if not own:
         return [0] * len(found)
-    # Pairs of positions that correspond; between them, positions are interpolated.
-    fixed = [(0, 0)]
     start = _common_prefix(expected, found)
     end = _common_prefix(expected[start:][::-1], found[start:][::-1])
     a, b = expected[start : len(expected) - end], found[start : len(found) - end]
+    # Pairs of positions that correspond; between them, positions are interpolated.
+    fixed = [(0, 0), (start, start)]
     if len(a) * len(b) <= _MAX_COMPARISONS:
         for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
             i, j = start + block.a, start + block.b
             fixed += [(i, j), (i + block.size, j + block.size)]
-    else:
-        fixed += [(start, start), (start + len(a), start + len(b))]
-    fixed.append((len(expected), len(found)))
+    fixed += [(start + len(a), start + len(b)), (len(expected), len(found))]
     return [own[min(i, len(own) - 1)] for i in _interpolate(fixed)]
 
 
