@@ -70,6 +70,23 @@ def test_add_prefix_space_is_that_of_the_settings(
     )
 
 
+@pytest.mark.parametrize("token", ["fox", {"content": "fox"}, None])
+def test_token_with_a_role_is_text(token: object, tmp_path: Path) -> None:
+    """Some files do not mark the special tokens around a sentence as special."""
+    (tmp_path / "tokenizer.json").write_bytes(toy("byte-level BPE with digits"))
+    write_json(tmp_path, "tokenizer_config.json", {"cls_token": token})
+    assert (first_pieces(tmp_path, "xfoxx") == ["x", "fox", "x"]) == (token is None)
+
+
+def test_special_tokens_of_bert_may_be_marked_by_their_role(tmp_path: Path) -> None:
+    added = {"id": 2, "content": "[CLS]", "special": False, "single_word": False}
+    added |= {"lstrip": False, "rstrip": False, "normalized": False}
+    content = {**tokenizer_json(VOCABULARY), "added_tokens": [added]}
+    write_json(tmp_path, "tokenizer.json", content)
+    write_json(tmp_path, "tokenizer_config.json", {"cls_token": "[CLS]"})
+    assert isinstance(read_tokenizer(tmp_path), PieceTokenizer)
+
+
 def test_changed_setting_changes_the_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(toy("byte-level BPE"))
     digests = set()

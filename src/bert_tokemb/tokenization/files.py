@@ -13,7 +13,7 @@ from .japanese import JapaneseTokenizer, is_japanese
 from .library import LibraryTokenizer
 from .tokenizer import Tokenizer
 from .tokenizer_json import is_bert, read_bert_tokenizer
-from .vocabulary import read_vocabulary
+from .vocabulary import read_vocabulary, token_content
 from .wordpiece import PieceTokenizer
 
 __all__ = ["read_tokenizer"]
@@ -24,6 +24,9 @@ _LIKE_BERT = {
     for name in ("Bert", "DistilBert", "Electra", "MPNet")
     for fast in ("", "Fast")
 } | {"PreTrainedTokenizerFast", "TokenizersBackend"}
+
+# Tokens that are special by their role, whatever tokenizer.json says.
+_ROLES = ("bos", "cls", "eos", "mask", "pad", "sep", "unk")
 
 _SENTENCEPIECE = ("spm.model", "spiece.model", "sentencepiece.bpe.model")
 _BYTE_LEVEL = ("vocab.json", "merges.txt")
@@ -44,31 +47,32 @@ def read_tokenizer(directory: Path, cased: bool | None = None) -> Tokenizer:
     """
     settings_path, path = directory / "tokenizer_config.json", directory / "tokenizer.json"
     settings = read_json(settings_path) if settings_path.exists() else {}
-    content = read_json(path) if path.exists() else None
-    separates_ideographs = flag(settings_path, settings, "tokenize_chinese_chars") is not False
-    if content is not None and separates_ideographs and is_bert(path, content):
+    if not path.exists():
+        return _read_vocabulary_file(directory / "vocab.txt", settings_path, settings, cased)
+    original = read_json(path)
+    content = _with_settings(original, settings)
+    if is_bert(path, content):
         file = read_bert_tokenizer(path, content)
         return PieceTokenizer(read_vocabulary(directory / "vocab.txt", settings, file, cased))
-    if content is not None:
-        changed = _with_settings(content, settings)
-        serialized = path.read_bytes() if changed == content else json.dumps(changed).encode()
-        library = LibraryTokenizer(path, changed, serialized)
-        if cased is not None:
-            raise CasedRefusedError(path, library.kind)
-        return library
-    _require_vocabulary(directory)
+    serialized = path.read_bytes() if content == original else json.dumps(content).encode()
+    library = LibraryTokenizer(path, content, serialized)
+    if cased is not None:
+        raise CasedRefusedError(path, library.kind)
+    return library
+
+
+def _read_vocabulary_file(
+    path: Path, settings_path: Path, settings: Mapping[str, Any], cased: bool | None
+) -> Tokenizer:
+    """Read the tokenizer of a directory that has no ``tokenizer.json``."""
+    _require_vocabulary(path)
     if is_japanese(settings):
         if cased is not None:
             raise CasedRefusedError(settings_path, "MeCab")
-        vocabulary = read_vocabulary(directory / "vocab.txt", settings, None)
+        vocabulary = read_vocabulary(path, settings, None)
         return JapaneseTokenizer(vocabulary, settings_path, settings)
     _refuse_other_tokenizers(settings_path, settings)
-    if not separates_ideographs:
-        raise ModelError(
-            f"{settings_path} has tokenize_chinese_chars false, but there is no tokenizer.json: "
-            f"{_how_to_convert(directory)}"
-        )
-    return PieceTokenizer(read_vocabulary(directory / "vocab.txt", settings, None, cased))
+    return PieceTokenizer(read_vocabulary(path, settings, None, cased))
 
 
 def _with_settings(content: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,13 +100,20 @@ def _with_settings(content: Mapping[str, Any], settings: Mapping[str, Any]) -> M
                 if isinstance(settings.get(outer), bool)
             }
             changed[name] = {**part, **found}
+    special = {token_content(settings.get(f"{role}_token")) for role in _ROLES} - {None}
+    if isinstance(added := content.get("added_tokens"), list):
+        changed["added_tokens"] = [
+            {**token, "special": True} if token_content(token) in special else token
+            for token in added
+        ]
     return changed
 
 
-def _require_vocabulary(directory: Path) -> None:
-    """Raise unless there is a ``vocab.txt``, which the kinds without ``tokenizer.json`` have."""
-    if (directory / "vocab.txt").exists():
+def _require_vocabulary(path: Path) -> None:
+    """Raise unless there is a ``vocab.txt``."""
+    if path.exists():
         return
+    directory = path.parent
     for name in (*_SENTENCEPIECE, *_BYTE_LEVEL):
         if (directory / name).exists():
             raise ModelError(
@@ -116,6 +127,11 @@ def _refuse_other_tokenizers(path: Path, settings: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or name not in _LIKE_BERT:
         raise ModelError(
             f"{path} names a {name!s:.40}, but there is no tokenizer.json: "
+            f"{_how_to_convert(path.parent)}"
+        )
+    if flag(path, settings, "tokenize_chinese_chars") is False:
+        raise ModelError(
+            f"{path} has tokenize_chinese_chars false, but there is no tokenizer.json: "
             f"{_how_to_convert(path.parent)}"
         )
 

@@ -47,7 +47,7 @@ _AT_LINE_ENDS = {"Prepend", "Strip"}
 _DROPPING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 # These may come before the split at white space, and leave the white space as it is.
 _HARMLESS = {"Digits", "Punctuation"}
-_REPEATED_SPACES = (" {2,}", "\\s{2,}", "\\s+")
+_REPEATED_SPACES = (" {2,}", "\\s{2,}", "\\s+", "\\s{2,}|[\\n\\r\\t]")
 
 # Characters that form a grapheme cluster with a space before them, in addition to marks and format
 # characters, and letters that form one with a space after them (Unicode Standard Annex #29).

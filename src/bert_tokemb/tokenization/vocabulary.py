@@ -13,7 +13,7 @@ from ..jsonfile import flag
 from .basic import CLS, SEP, UNKNOWN
 from .tokenizer_json import TokenizerFile
 
-__all__ = ["Vocabulary", "read_google_vocabulary", "read_lines", "read_vocabulary"]
+__all__ = ["Vocabulary", "read_google_vocabulary", "read_lines", "read_vocabulary", "token_content"]
 
 _log = logging.getLogger(__name__)
 
@@ -126,15 +126,15 @@ def _special_tokens(
         pieces = {i: piece for piece, i in tokenizer.ids.items() if i in tokenizer.special}
         first, last = tokenizer.special
         return pieces.get(first, CLS), pieces.get(last, SEP)
-    return _content(settings, "cls_token", CLS), _content(settings, "sep_token", SEP)
+    cls, sep = token_content(settings.get("cls_token")), token_content(settings.get("sep_token"))
+    return cls or CLS, sep or SEP
 
 
-def _content(settings: Mapping[str, Any], name: str, default: str) -> str:
-    """Return a special token, which may be stored with settings of its own."""
-    token = settings.get(name)
+def token_content(token: object) -> str | None:
+    """Return a special token of ``tokenizer_config.json``, which may have settings of its own."""
     if isinstance(token, dict):
         token = token.get("content")
-    return token if isinstance(token, str) else default
+    return token if isinstance(token, str) else None
 
 
 def _require_special_tokens(path: Path, pieces: Iterable[str], cls: str, sep: str) -> None:
