@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,26 @@ def test_the_model_receives_what_its_tokenizer_produces(around: str, tmp_path: P
     prefix = {"only at the end": 0, "none": 0, "two at the beginning": 2}.get(around, 1)
     assert batch.starts[0] == prefix
     np.testing.assert_allclose(array, vectors[batch.starts], rtol=0, atol=1e-5)
+
+
+def test_sentences_are_padded_with_the_padding_of_the_model(tmp_path: Path) -> None:
+    """Roberta counts positions by the pieces that are not padding."""
+    engine = start(write_toy(tmp_path / "model", "byte-level BPE"))
+    config = replace(engine.model.config, pad_token_id=1)
+    engine.model = replace(engine.model, config=config)
+    received: list[np.ndarray] = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(engine, name)
+
+        def run(self, ids: np.ndarray, types: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            received.append(np.where(mask, -1, ids))
+            return engine.run(ids, types, mask)
+
+    with LocalEncoder(Spy()) as encoder:
+        list(encoder.encode([[encoder.prepare(Sentence(n, ["a"] * n)) for n in (1, 3)]]))
+    assert received[0].tolist() == [[-1, -1, -1, 1, 1], [-1] * 5]
 
 
 @pytest.mark.parametrize(("around", "special"), [("none", 0), ("two at the beginning", 3)])

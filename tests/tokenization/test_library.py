@@ -275,6 +275,17 @@ def test_unknown_piece_is_that_of_the_model(name: str, piece: str | None) -> Non
         assert split(name, "☃")[0][-1] == piece
 
 
+def test_truncation_and_padding_are_ignored() -> None:
+    library = Tokenizer.from_buffer(toy("byte-level BPE"))
+    library.enable_truncation(3)
+    library.enable_padding(length=9)
+    serialized = library.to_str().encode()
+    tokenizer = LibraryTokenizer(Path("x"), json.loads(serialized), serialized)
+    words = ["the", "quick", "brown", "fox"] * 3
+    assert tokenizer.tokenize(words) == load("byte-level BPE").tokenize(words)
+    assert tokenizer.tokenize(["the"]) == load("byte-level BPE").tokenize(["the"])
+
+
 def test_fingerprint_covers_the_whole_file() -> None:
     content = json.loads(toy("Unigram like XLM-R"))
     changed = {**content, "normalizer": None}
