@@ -41,6 +41,7 @@ _LINES = (
     "هذا كتاب كبير في البيت السلام عليكم",
     "한국어 는 재미있다 서울 은 크다",
     "ฉัน รัก คุณ ประเทศไทย",
+    "a ___ b ____ c",
 ) * 8
 
 _UNKNOWN, _BERT_UNKNOWN = "<unk>", "[UNK]"
@@ -164,6 +165,7 @@ def _with_charsmap(content: dict[str, Any], replacements: Mapping[str, str]) -> 
 # As in the charsmap of XLM-R: spaces, compatibility characters, and composed ones.
 _CHARSMAP = {
     "\u00b4": " \u0301",
+    " \u0301": "´",
     "\ufdfa": "صلى الله عليه وسلم",
     "\u200b": " ",
     "\u00ad": "",
@@ -184,6 +186,14 @@ def _trained_on_words(*, added: bool) -> dict[str, Any]:
         pre_tokenizers.Metaspace(),
         [AddedToken("▁▁", normalized=False)] if added else (),
     )
+
+
+def _with_two_spaces(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a BPE that merges a space with a common word after another space."""
+    vocab: dict[str, int] = content["model"]["vocab"]
+    vocab["▁▁the"] = len(vocab)
+    content["model"]["merges"].append(["▁", "▁the"])
+    return content
 
 
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -212,6 +222,9 @@ TOYS: Mapping[str, Callable[[], dict[str, Any]]] = {
     ),
     "byte-level BPE with NFKC": lambda: _train(
         _byte_level_bpe(), normalizers.NFKC(), pre_tokenizers.ByteLevel(False)
+    ),
+    "byte-level BPE with underscores": lambda: _train(
+        _byte_level_bpe(), normalizers.Replace("_", " "), pre_tokenizers.ByteLevel(False)
     ),
     "byte-level BPE with digits": lambda: _train(
         _byte_level_bpe(),
@@ -284,7 +297,7 @@ TOYS: Mapping[str, Callable[[], dict[str, Any]]] = {
         _unigram(), None, pre_tokenizers.Metaspace(split=False)
     ),
     "BPE on whole lines": lambda: _train(_bpe(unk_token=_UNKNOWN, fuse_unk=True), _SPACES),
-    "BPE like Llama": lambda: {**_trained_on_words(added=False), **_LIKE_LLAMA},
+    "BPE like Llama": lambda: _with_two_spaces({**_trained_on_words(added=False), **_LIKE_LLAMA}),
     "BPE like Gemma": lambda: {**_trained_on_words(added=True), **_LIKE_GEMMA},
     "BPE without pre-tokenizer": lambda: _train(_bpe(unk_token=_UNKNOWN, fuse_unk=True)),
     "BPE without unknown piece": lambda: _train(_bpe(), None, pre_tokenizers.Metaspace()),

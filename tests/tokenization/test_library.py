@@ -54,7 +54,7 @@ ODD_LINES = (
     "´ ﷺ ½ ﬁn Ａ ﾞ ͺ ¨ İ ς ▁ ▁▁ a▁ ▁b Ġ ## ##a a## </w> a</w> <s> </s> <pad> <unk> <mask> [SEP]",
     "New York NewYork xNew Yorker new york École Été fox foxes xfox fox, ew ``a'' don't 's 1a2",
     "👩\u200d👩\u200d👧 👍🏽 🇩🇪 ☃ 𠀀 한국어 हूँ ประเทศไทย คำ السلام 東京 [UNK]",
-    "\u200b a\u200b \u200ba \ufeff \xad a\xad \x01 \u0600 x\u0600",
+    "\u200b a\u200b \u200ba \ufeff \xad a\xad \x01 \u0600 x\u0600 x\u06dd x_ _x ___",
     "\u0301 \u0301x e\u0301 cafe\u0301s \u0345 \u0e33 " + "ab" * 60,
 )
 ODD = [word for line in ODD_LINES for word in line.split()]
@@ -147,11 +147,32 @@ def test_words_are_tokenized_alone_only_where_they_are_independent(name: str) ->
     assert locality.is_local == (name not in WHOLE_LINES)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        # A space and an accent are replaced as one grapheme cluster, but not after some characters.
+        ("Unigram like XLM-R", "x\u06dd", "\u0301x"),
+        # Spaces of two words are merged.
+        ("byte-level BPE with underscores", "x_", "_x"),
+        ("BPE like Llama", "x▁", "the"),
+    ],
+)
+def test_words_that_depend_on_each_other(name: str, first: str, second: str) -> None:
+    own = []
+    for words in (["the", first, "fox"], ["the", second], ["the", first, second]):
+        expected = reference(name).encode(" ".join(words), add_special_tokens=False)
+        pieces = load(name).tokenize(words).pieces
+        assert [i for own in pieces for i in own] == expected.ids
+        own.append(pieces[1])
+    assert [*own[0], *own[1]] != [i for own in pieces[1:] for i in own]
+
+
 DEPENDENT = {
     "byte-level BPE with NFKC": "x ´",
-    "Unigram like XLM-R": "\u0301x",
-    "Unigram like DeBERTa": "\u0301x",
+    "Unigram like XLM-R": "x\u06dd",
+    "Unigram like DeBERTa": "x\u06dd",
     "Unigram like ALBERT": "x\u0600",
+    "byte-level BPE with underscores": "x_",
     "BPE like Llama": "x▁",
     "BPE like Gemma": "▁x",
     "BPE without unknown piece": "x ☃",

@@ -49,9 +49,8 @@ _DROPPING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 _HARMLESS = {"Digits", "Punctuation"}
 _REPEATED_SPACES = (" {2,}", "\\s{2,}", "\\s+", "\\s{2,}|[\\n\\r\\t]")
 
-# Characters that form a grapheme cluster with a space before them, in addition to marks and format
-# characters, and letters that form one with a space after them (Unicode Standard Annex #29).
-_JOINS_BEFORE = frozenset(map(chr, (0x0E33, 0x0EB3, 0xFF9E, 0xFF9F, *range(0x1F3FB, 0x1F400))))
+# Letters that form a grapheme cluster with a space after them (Unicode Standard Annex #29): one of
+# Malayalam, and some of the scripts in this range.
 _MALAYALAM_REPH, _BRAHMIC = "\u0d4e", range(0x11000, 0x12000)
 
 
@@ -66,7 +65,8 @@ class Locality:
     drops_space: bool = False
     """Whether white space, also that which the normalizer makes, only separates pieces."""
     has_graphemes: bool = False
-    """Whether the normalizer replaces grapheme clusters, which a space may be part of."""
+    """Whether the normalizer replaces grapheme clusters. A mark at the start of a word always forms
+    one with the space before it, but some words end in a character that makes it longer."""
     splits_at_marker: bool = True
     """Whether a ``▁`` in the text cannot be merged with the space next to it."""
 
@@ -77,7 +77,7 @@ class Locality:
             word: The word.
             normalized: What the normalizer makes of it.
         """
-        if self.has_graphemes and (_joins_before(word[0]) or _joins_after(word[-1])):
+        if self.has_graphemes and _joins_after(word[-1]):
             return False
         if not self.splits_at_marker and self.marker in word + normalized.lstrip(self.marker):
             return False
@@ -218,11 +218,6 @@ def _never_merges_over(
         return False
     pieces = model["vocab"]
     return marker in pieces and not any(marker in piece.lstrip(marker) for piece in pieces)
-
-
-def _joins_before(char: str) -> bool:
-    """Return whether a character may form a grapheme cluster with a space before it."""
-    return unicodedata.category(char)[0] in "MC" or char in _JOINS_BEFORE
 
 
 def _joins_after(char: str) -> bool:
