@@ -46,6 +46,16 @@ def runs(tokens: TokenizedWords) -> list[range]:
     return found
 
 
+def ids(tokens: TokenizedWords) -> list[int]:
+    """Return the ids of the pieces of a sentence, each once."""
+    found = {
+        k: i
+        for run, own in zip(runs(tokens), tokens.pieces, strict=True)
+        for k, i in zip(run, own, strict=True)
+    }
+    return [found[k] for k in range(len(found))]
+
+
 # --- Any text -----------------------------------------------------------------------------------
 
 # What normalizers change, delete or turn into spaces; marks and joiners; and what looks like pieces
@@ -74,12 +84,7 @@ def test_pieces_are_those_of_the_whole_line(name: str, examples: int) -> None:
         words = " ".join(["x", *texts][-8:]).split()
         expected = reference(name).encode(" ".join(words), add_special_tokens=False)
         tokens = tokenizer.tokenize(words)
-        found = {
-            k: i
-            for run, own in zip(runs(tokens), tokens.pieces, strict=True)
-            for k, i in zip(run, own, strict=True)
-        }
-        assert [found[k] for k in range(len(found))] == expected.ids
+        assert ids(tokens) == expected.ids
         assert len(tokens.pieces) == len(words)
         borders = [(run.start, run.stop) for run in runs(tokens) if run]
         assert borders == sorted(borders, key=lambda border: border[0])
@@ -158,13 +163,13 @@ def test_words_are_tokenized_alone_only_where_they_are_independent(name: str) ->
     ],
 )
 def test_words_that_depend_on_each_other(name: str, first: str, second: str) -> None:
-    own = []
+    alone: list[int] = []
     for words in (["the", first, "fox"], ["the", second], ["the", first, second]):
         expected = reference(name).encode(" ".join(words), add_special_tokens=False)
-        pieces = load(name).tokenize(words).pieces
-        assert [i for own in pieces for i in own] == expected.ids
-        own.append(pieces[1])
-    assert [*own[0], *own[1]] != [i for own in pieces[1:] for i in own]
+        tokens = load(name).tokenize(words)
+        assert ids(tokens) == expected.ids
+        alone += tokens.pieces[1]
+    assert alone[: -len(tokens.pieces[1])] != ids(tokens)[len(tokens.pieces[0]) :]
 
 
 DEPENDENT = {
