@@ -130,7 +130,7 @@ class PyTorch:
         transformers.logging.disable_progress_bar()
         torch.set_num_threads(threads)
         self._torch = torch
-        self._tokenizer = PieceTokenizer(model.vocabulary)
+        self._tokenizer = PieceTokenizer(model.tokenizer.vocabulary)
         self._model = transformers.BertModel.from_pretrained(
             directory, num_hidden_layers=depth, add_pooling_layer=False
         ).eval()

@@ -35,7 +35,7 @@ def word_vectors(lines: Sequence[str], limit: int | None = None) -> np.ndarray:
 
 def split_lines(lines: Sequence[str], limit: int) -> list[str]:
     """Split lines between words into parts of at most ``limit`` pieces."""
-    split = PieceTokenizer(load_model(MODEL).vocabulary).split
+    split = PieceTokenizer(load_model(MODEL).tokenizer.vocabulary).split
     parts: list[list[str]] = []
     for line in lines:
         parts.append([])

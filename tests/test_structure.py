@@ -27,7 +27,7 @@ def modules() -> dict[str, Path]:
         ("zmq", {"encoders.server.connection", "serve.sockets"}),
         ("onnxruntime", {"models.engine"}),
         ("onnx", {"models.graph"}),
-        ("tokenizers", {"tokenization.wordpiece"}),
+        ("tokenizers", {"tokenization.library", "tokenization.wordpiece"}),
         ("huggingface_hub", {"models.hub"}),
         ("h5py", {"formats.hdf5"}),
         ("pyarrow", {"formats.parquet"}),

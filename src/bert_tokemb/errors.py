@@ -17,6 +17,7 @@ from .humanize import format_bytes
 __all__ = [
     "PARSER_ERRORS",
     "BrokenPackageError",
+    "CasedRefusedError",
     "CasedUnknownError",
     "DiskSpaceError",
     "FloatOverflowError",
@@ -129,6 +130,8 @@ class LongSentenceError(InputError):
     """Pieces of the sentence; None if they are known only to exceed the limit."""
     model_limit: int | None = None
     """Maximum number of pieces of the model itself, special tokens included, if known."""
+    special_tokens: Sequence[str] = ("[CLS]", "[SEP]")
+    """What is added to the pieces of each sentence."""
 
     def __str__(self) -> str:
         pieces = f"{self.pieces} pieces, more" if self.pieces else "more pieces"
@@ -138,9 +141,12 @@ class LongSentenceError(InputError):
             "server": "the server's -max_seq_len allows",
             "server's model": "the server's model accepts",
         }[self.limit_of]
+        addition = f" in addition to {' and '.join(self.special_tokens)}" * bool(
+            self.special_tokens
+        )
         return (
             f"line {self.line} ({self.words} word{'s' * (self.words != 1)}) has {pieces} "
-            f"than the {self.limit} that {sets} in addition to [CLS] and [SEP]"
+            f"than the {self.limit} that {sets}{addition}"
         )
 
 
@@ -155,7 +161,7 @@ class RefusedWordError(InputError):
     def __str__(self) -> str:
         why = {
             "unknown": "is unknown to the model",
-            "without pieces": "has no pieces: BERT deletes all of its characters",
+            "without pieces": "has no pieces: the tokenizer deletes all of its characters",
         }[self.problem]
         return f"line {self.line}: the word {self.word!r} {why}"
 
@@ -264,6 +270,22 @@ class ResumeError(UsageError):
 
 class CasedUnknownError(ModelError):
     """Nothing says whether the model is cased, and its vocabulary suggests that it is."""
+
+
+@dataclass(eq=False)
+class CasedRefusedError(UsageError):
+    """Only BERT's own tokenizer can keep or remove capitals and accents."""
+
+    path: Any
+    """The file of the tokenizer."""
+    kind: str
+    """What the tokenizer is instead."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is the tokenizer of a model ({self.kind}) that decides by itself whether "
+            "capitals and accents are kept"
+        )
 
 
 class MemoryShortageError(ModelError):

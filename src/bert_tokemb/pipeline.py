@@ -61,7 +61,7 @@ def embed(
 
     Yields:
         Arrays of the encoder's data type, contiguous and writable. A word without pieces has a
-        row of zeros, an unknown word the vector of its ``[UNK]``.
+        row of zeros, an unknown word the vector of its unknown piece.
 
     Raises:
         RefusedWordError: in strict mode, at the first such word of a chunk of lines.
@@ -190,12 +190,14 @@ def _store(encoded: EncodedBatch, merged: FloatArray, buffer: ReorderBuffer) -> 
         end = start + len(sentence.words)
         diagnostics = Diagnostics()
         inexact = sentence.line in encoded.inexact
-        if inexact or encoded.windowed or notable[start:end].any():
+        shared = sentence.line in encoded.shared
+        if inexact or shared or encoded.windowed or notable[start:end].any():
             diagnostics = Diagnostics(
                 encoded.unknown[start:end].nonzero()[0].tolist(),
                 empty[start:end].nonzero()[0].tolist(),
                 nonfinite[start:end].nonzero()[0].tolist(),
                 inexact,
+                shared,
                 encoded.windowed,
             )
         buffer.done[sentence.line] = EmbeddedSentence(

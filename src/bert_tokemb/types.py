@@ -78,7 +78,7 @@ class EncodedBatch:
 
     ``starts``, ``counts`` and ``unknown`` list the words of all sentences in order. Word ``j`` owns
     the rows ``starts[j] : starts[j] + counts[j]`` of ``vectors``; ``counts[j]`` is 0 for a word
-    without pieces.
+    without pieces. A row may belong to several words.
     """
 
     sentences: Sequence[Sentence]
@@ -89,9 +89,11 @@ class EncodedBatch:
     counts: IntArray
     """``(w,)``"""
     unknown: BoolArray
-    """``(w,)``, true if one of the word's pieces is ``[UNK]``."""
+    """``(w,)``, true if one of the word's pieces is the unknown piece, such as ``[UNK]``."""
     inexact: Collection[int] = ()
     """Line numbers of the sentences whose alignment is a guess."""
+    shared: Collection[int] = ()
+    """Line numbers of the sentences in which a piece belongs to several words."""
     windowed: bool = False
     """Whether the batch is one sentence that was encoded in windows."""
 
@@ -101,13 +103,15 @@ class Diagnostics:
     """Findings about one sentence."""
 
     unknown: Sequence[int] = ()
-    """Indices of the words that have an ``[UNK]`` among their pieces."""
+    """Indices of the words that have the unknown piece, such as ``[UNK]``, among their pieces."""
     empty: Sequence[int] = ()
     """Indices of the words without pieces."""
     nonfinite: Sequence[int] = ()
     """Indices of the words whose vector contains NaN or infinity."""
     inexact: bool = False
     """Whether its alignment is a guess."""
+    shared: bool = False
+    """Whether one of its pieces belongs to several words."""
     windowed: bool = False
     """Whether it was encoded in windows."""
 
@@ -163,6 +167,8 @@ class Tally:
     """Words whose vector contains NaN or infinity."""
     inexact_sentences: int = 0
     """Sentences whose alignment is a guess."""
+    shared_sentences: int = 0
+    """Sentences in which a piece spells parts of several words, and belongs to each of them."""
     windowed_sentences: int = 0
     """Sentences that were too long for the model and were embedded in windows."""
     examples: dict[str, list[Any]] = field(default_factory=dict)
@@ -179,6 +185,7 @@ class Tally:
         self.empty_words += self._add_words("empty_words", sentence, found.empty)
         self.nonfinite_words += self._add_words("nonfinite_words", sentence, found.nonfinite)
         self.inexact_sentences += self._add_line("inexact_sentences", sentence, found.inexact)
+        self.shared_sentences += self._add_line("shared_sentences", sentence, found.shared)
         self.windowed_sentences += self._add_line("windowed_sentences", sentence, found.windowed)
 
     def skip_blank_line(self) -> None:
@@ -238,6 +245,10 @@ class Encoder(Protocol[P]):
 
     def prepare(self, sentence: Sentence) -> P:
         """Tokenize a sentence as far as possible before encoding, and determine its length."""
+
+    @property
+    def unknown_piece(self) -> str | None:
+        """The piece that replaces what the vocabulary cannot spell, such as ``[UNK]``."""
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
         """Return the pieces of each word."""

@@ -57,7 +57,7 @@ def assert_same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Non
 @pytest.mark.parametrize("limit", [64, 23, 6])
 def test_pieces_have_the_vectors_of_their_windows(limit: int, engine: Engine) -> None:
     """Each window is computed alone."""
-    tokenizer = PieceTokenizer(engine.model.vocabulary)
+    tokenizer = PieceTokenizer(engine.model.tokenizer.vocabulary)
     lines = [*LONG, *(" ".join(random_words(Random(n), 80)) for n in range(3))]
     with LocalEncoder(engine, max_seq_len=limit) as encoder:
         arrays = list(embed(lines, encoder, "last"))

@@ -48,6 +48,7 @@ def test_report_lists_counts_examples_and_options(
         "empty_words": 1,
         "nonfinite_words": 0,
         "inexact_sentences": 0,
+        "shared_sentences": 0,
         "windowed_sentences": 1,
     }
     assert report["first"] == {

@@ -80,7 +80,9 @@ def test_google_checkpoint_gives_the_same_vectors(
     np.testing.assert_allclose(
         run(google, some_ids()), run(start(shared_tiny), some_ids()), rtol=0, atol=1e-6
     )
-    assert google.model.vocabulary.ids == start(shared_tiny).model.vocabulary.ids
+    assert (
+        google.model.tokenizer.vocabulary.ids == start(shared_tiny).model.tokenizer.vocabulary.ids
+    )
 
 
 def test_google_checkpoint_may_lack_the_prefix(shared_tiny: Path, tmp_path: Path) -> None:

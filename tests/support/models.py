@@ -272,7 +272,15 @@ def tokenizer_json(vocabulary: Sequence[str], **normalizer: Any) -> dict[str, An
     return {
         "version": "1.0",
         "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0},
-        "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_id": 0},
+        "padding": {
+            "strategy": {"Fixed": 128},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "[PAD]",
+        },
+        "added_tokens": [],
         "normalizer": {"type": "BertNormalizer", "strip_accents": None, **defaults, **normalizer},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "model": {

@@ -23,7 +23,7 @@ _SETTINGS = Settings(show_tokens_to_client=True)
 
 def maker_of(model: Path, token_types: int = 2, **settings: Any) -> FeatureMaker:
     """Return a feature maker with the vocabulary of a model that accepts 64 pieces."""
-    tokenizer = PieceTokenizer(load_model(str(model)).vocabulary)
+    tokenizer = PieceTokenizer(load_model(str(model)).tokenizer.vocabulary)
     return FeatureMaker(tokenizer, replace(_SETTINGS, **settings), 64, token_types)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from bert_tokemb.errors import CasedUnknownError, ModelError
-from bert_tokemb.tokenization.vocabulary import read_google_vocabulary, read_vocabulary
+from bert_tokemb.tokenization.files import read_tokenizer
+from bert_tokemb.tokenization.vocabulary import Vocabulary, read_google_vocabulary
+from bert_tokemb.tokenization.wordpiece import PieceTokenizer
 from support.models import minilm_vocabulary, tokenizer_json
 from support.tiny import CASED_VOCABULARY, PIECE_IDS, VOCABULARY
 
@@ -26,6 +28,13 @@ def write_vocabulary(directory: Path, pieces: Sequence[str], end: str = "\n") ->
 
 def write_json(path: Path, content: Json) -> None:
     path.write_text(json.dumps(content), "utf-8")
+
+
+def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
+    """Return the vocabulary of a directory in the layout of Hugging Face."""
+    tokenizer = read_tokenizer(directory, cased)
+    assert isinstance(tokenizer, PieceTokenizer)
+    return tokenizer.vocabulary
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -91,8 +100,7 @@ def test_missing_vocabulary_of_hugging_face_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         read_vocabulary(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) are "
-        "supported"
+        f"{tmp_path} has no tokenizer: neither tokenizer.json nor vocab.txt"
     )
 
 
@@ -110,17 +118,14 @@ BAD_SETTINGS: list[tuple[Json, str]] = [
     *(
         (
             {"tokenizer_class": name},
-            f"names a {name}, but only WordPiece models (BERT) are supported",
+            f"names a {name}, but there is no tokenizer.json: write one with ",
         )
         for name in ("RobertaTokenizer", "XLMRobertaTokenizerFast", "BertJapaneseTokenizer")
     ),
-    (
-        {"tokenizer_class": ["x"]},
-        "names a ['x'], but only WordPiece models (BERT) are supported",
-    ),
+    ({"tokenizer_class": ["x"]}, "names a ['x'], but there is no tokenizer.json: write one with "),
     (
         {"tokenize_chinese_chars": False},
-        "has tokenize_chinese_chars false, but only tokenizers that separate CJK ideographs are",
+        "has tokenize_chinese_chars false, but there is no tokenizer.json: write one with ",
     ),
     *(
         ({name: value}, f"is damaged: {name} is {value!r}")
@@ -143,7 +148,8 @@ def test_unsupported_tokenizer_settings_are_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", None]
+    "name",
+    ["BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "PreTrainedTokenizerFast", None],
 )
 def test_tokenizer_settings_of_bert_are_accepted(name: str | None, tmp_path: Path) -> None:
     write_vocabulary(tmp_path, VOCABULARY)

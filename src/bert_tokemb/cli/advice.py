@@ -6,6 +6,7 @@ import logging
 
 from ..errors import (
     BrokenPackageError,
+    CasedRefusedError,
     CasedUnknownError,
     DiskSpaceError,
     FloatOverflowError,
@@ -108,6 +109,8 @@ def _advice(error: TokembError) -> str:
             return "give fewer --threads, a smaller model, or --precision int8"
         case ThreadLimitError():
             return "give fewer --threads"
+        case CasedRefusedError():
+            return "give neither --cased nor --uncased"
         case CasedUnknownError():
             return "give --cased or --uncased"
         case ServerUnreachableError(problem="no connection"):

@@ -18,7 +18,7 @@ from ..errors import ModelError, UsageError
 from ..models.engine import Device, Engine
 from ..models.loading import Model, load_model, load_release
 from ..serve.pooling import Pooling
-from ..serve.server import Server
+from ..serve.server import Server, wordpiece_tokenizer
 from ..serve.settings import Settings
 from ..serve.sockets import Sockets
 from ..signals import call_on_signals
@@ -89,7 +89,7 @@ def _load(options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
             "pooling_strategy": options["pooling_strategy"],
             "max_seq_len": options["max_seq_len"],
             "show_tokens_to_client": True,
-            "do_lower_case": model.vocabulary.do_lower_case,
+            "do_lower_case": wordpiece_tokenizer(model).vocabulary.do_lower_case,
             "port": options["port"],
             "port_out": options["port_out"],
             "verbose": options["verbose"],
@@ -111,7 +111,10 @@ def _load_original(original: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     ):
         # A directory in the layout of Hugging Face, which says whether the model is cased.
         model = load_model(str(directory), cased=cased or None)
-        return model, {**flags, "do_lower_case": model.vocabulary.do_lower_case}
+        return model, {
+            **flags,
+            "do_lower_case": wordpiece_tokenizer(model).vocabulary.do_lower_case,
+        }
     checkpoint = Path(flags["tuned_model_dir"] or directory) / flags["ckpt_name"]
     return load_release(
         directory, config_name=flags["config_name"], checkpoint=checkpoint, cased=cased

@@ -210,7 +210,7 @@ max_seq_len_option = partial(
     type=click.IntRange(min=3),
     metavar="N",
     show_default="the maximum of the model",
-    help="Maximum number of pieces of a sentence, [CLS] and [SEP] included.",
+    help="Maximum number of pieces of a sentence, special tokens included.",
 )
 
 cased_option = partial(
@@ -218,7 +218,7 @@ cased_option = partial(
     "--cased/--uncased",
     default=None,
     show_default="as the model says",
-    help="Keep capitals and accents, or remove them.",
+    help="Keep capitals and accents, or remove them. For BERT's own tokenizer only.",
 )
 
 device_option = partial(

@@ -26,7 +26,7 @@ __all__ = ["pieces"]
 
 @click.command(cls=Command, short_help="Show how words are split into pieces.")
 @click.argument("input_name", metavar="INPUT", type=PATH)
-@model_option(help="Use the tokenizer of a BERT in a directory or on the Hugging Face hub.")
+@model_option(help="Use the tokenizer of a model in a directory or on the Hugging Face hub.")
 @cased_option(help="With --model: keep capitals and accents, or remove them.")
 @server_option(help="Ask a running bert-serving-server. The default ports are 5555 and 5556.")
 @default_server_option()
@@ -52,19 +52,20 @@ def _pieces(options: Mapping[str, Any], given: Collection[str]) -> None:
         def lines() -> Iterator[str]:
             for number, line in enumerate(text, 1):
                 words = line.split()
-                yield _line(words, encoder.pieces(Sentence(number, words)) if words else ())
+                own = encoder.pieces(Sentence(number, words)) if words else ()
+                yield _line(words, own, encoder.unknown_piece)
 
         show(lines())
 
 
-def _line(words: Sequence[str], pieces: Sequence[Sequence[str]]) -> str:
-    return " | ".join(map(_word, words, pieces))
+def _line(words: Sequence[str], pieces: Sequence[Sequence[str]], unknown: str | None) -> str:
+    return " | ".join(_word(word, own, unknown) for word, own in zip(words, pieces, strict=False))
 
 
-def _word(word: str, pieces: Sequence[str]) -> str:
+def _word(word: str, pieces: Sequence[str], unknown: str | None) -> str:
     shown = " ".join(r"\|" if piece == "|" else piece for piece in pieces)
     if not pieces:
         return click.style(f"={printable(word)}", fg="yellow")
-    if "[UNK]" in pieces:
+    if unknown in pieces:
         return click.style(f"{shown}={printable(word)}", fg="red")
     return shown

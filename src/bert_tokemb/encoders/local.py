@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +17,8 @@ from ..humanize import format_count
 from ..models.engine import Device, Engine, Precision
 from ..models.loading import DEFAULT_MODEL, load_model
 from ..tokenization.alignment import first_rows
+from ..tokenization.tokenizer import TokenizedWords
 from ..tokenization.windows import Window, windows_of
-from ..tokenization.wordpiece import PieceTokenizer
 from ..types import (
     BatchLimits,
     EncodedBatch,
@@ -35,9 +34,6 @@ __all__ = ["LocalEncoder", "LocalSentence", "open_local"]
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-
-_SPECIAL = 2
-"""``[CLS]`` and ``[SEP]``."""
 
 
 def open_local(
@@ -79,7 +75,7 @@ def open_local(
 class LocalSentence(PreparedSentence):
     """A sentence with the piece ids of its words."""
 
-    pieces: Sequence[tuple[int, ...]]
+    tokens: TokenizedWords
     windows: Sequence[Window] = ()
     """Empty if the sentence is not too long."""
 
@@ -98,12 +94,13 @@ class LocalEncoder:
 
     Args:
         engine: The model. As many batches are computed at the same time as it has threads.
-        max_seq_len: The most pieces of a sentence, ``[CLS]`` and ``[SEP]`` included; by default
-            as many as the model accepts.
+        max_seq_len: The most pieces of a sentence, special tokens included; by default as
+            many as the model accepts.
         long_sentences: What to do with a sentence that has more: ``window`` or ``error``.
 
     Raises:
-        UsageError: if ``max_seq_len`` is more than the model accepts, or less than 3.
+        UsageError: if ``max_seq_len`` is more than the model accepts, or leaves no room next to
+            the special tokens.
     """
 
     def __init__(
@@ -113,16 +110,17 @@ class LocalEncoder:
         max_seq_len: int | None = None,
         long_sentences: LongSentences = "window",
     ) -> None:
-        model_limit = engine.model.config.max_position_embeddings
+        model_limit = engine.model.config.max_pieces
+        self._tokenizer = engine.model.tokenizer
+        self._special = len(self._tokenizer.prefix) + len(self._tokenizer.suffix)
         self._max_seq_len = model_limit if max_seq_len is None else max_seq_len
-        if not _SPECIAL < self._max_seq_len <= model_limit:
+        if not self._special < self._max_seq_len <= model_limit:
             raise UsageError(
-                f"max_seq_len must be from {_SPECIAL + 1} to {model_limit}, the limit of the "
+                f"max_seq_len must be from {self._special + 1} to {model_limit}, the limit of the "
                 f"model, not {self._max_seq_len}"
             )
         self._in_windows = long_sentences == "window"
         self._engine = engine
-        self._tokenizer = PieceTokenizer(engine.model.vocabulary)
         self._pool = ThreadPoolExecutor(engine.threads, thread_name_prefix="engine")
 
     @property
@@ -144,29 +142,26 @@ class LocalEncoder:
     def settings(self) -> Mapping[str, Any]:
         """The settings of the engine that determine the vectors."""
         engine = self._engine
-        vocabulary = engine.model.vocabulary
         return {
             "encoder": "local",
             "layers": [layer - engine.model.config.num_hidden_layers for layer in engine.layers],
             "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,
-            "do_lower_case": vocabulary.do_lower_case,
-            "strip_accents": vocabulary.strip_accents,
+            **self._tokenizer.settings,
         }
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Run the model on a few pieces; return the result, and digests of vocabulary and weights.
+        """Run the model on a few pieces; return the result, and digests of tokenizer and weights.
 
         See :meth:`bert_tokemb.types.Encoder.fingerprint`.
         """
-        vocabulary = self._engine.model.vocabulary
-        pieces = "\n".join(vocabulary.ids).encode()
-        ids = list(range(0, len(vocabulary.ids), len(vocabulary.ids) // 8 + 1))
+        size = self._tokenizer.size
+        ids = list(range(0, size, size // 8 + 1))
         return {
-            "vocabulary": hashlib.blake2b(pieces, digest_size=16).hexdigest(),
+            **self._tokenizer.fingerprint,
             "weights": self._engine.checksum,
-            "vectors": sample_components(self._compute([ids[: self._max_seq_len - _SPECIAL]])),
+            "vectors": sample_components(self._compute([ids[: self._max_seq_len - self._special]])),
         }
 
     @property
@@ -180,20 +175,26 @@ class LocalEncoder:
         Raises:
             LongSentenceError: if the sentence is too long and windows are not wanted.
         """
-        pieces = list(map(self._tokenizer.split, sentence.words))
-        length = sum(map(len, pieces)) + _SPECIAL
+        tokens = self._tokenizer.tokenize(sentence.words)
+        length = sum(map(len, tokens.pieces)) - sum(tokens.shared) + self._special
         if length <= self._max_seq_len:
-            return LocalSentence(sentence, length, pieces)
+            return LocalSentence(sentence, length, tokens)
         if not self._in_windows:
             raise self._too_long(sentence, length)
-        windows = windows_of([len(own) for own in pieces], self._max_seq_len - _SPECIAL)
-        return LocalSentence(sentence, length, pieces, windows)
+        windows = windows_of(_units(tokens), self._max_seq_len - self._special)
+        return LocalSentence(sentence, length, tokens, windows)
+
+    @property
+    def unknown_piece(self) -> str | None:
+        """The piece that replaces what the vocabulary cannot spell, if there is one."""
+        unknown = self._tokenizer.unknown
+        return None if unknown is None else self._tokenizer.piece(unknown)
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
         """Return the pieces of each word."""
         return [
-            [self._tokenizer.piece(i) for i in self._tokenizer.split(word)]
-            for word in sentence.words
+            [self._tokenizer.piece(i) for i in own]
+            for own in self._tokenizer.tokenize(sentence.words).pieces
         ]
 
     def encode(self, batches: Iterable[Sequence[LocalSentence]]) -> Iterator[EncodedBatch]:
@@ -252,7 +253,7 @@ class LocalEncoder:
 
     def _start_windows(self, sentence: LocalSentence) -> _Pending:
         """Compute the windows of a sentence, in batches of the size that suits the engine."""
-        ids = list(chain.from_iterable(sentence.pieces))
+        ids = _ids(sentence.tokens)
         rows = [ids[window.start : window.end] for window in sentence.windows]
         batch = max(1, self.batch_limits.pieces // self._max_seq_len)
         futures = deque(
@@ -269,16 +270,25 @@ class LocalEncoder:
             raise ThreadLimitError from error
 
     def _encode(self, batch: Sequence[LocalSentence]) -> EncodedBatch:
-        vectors = self._compute([list(chain.from_iterable(one.pieces)) for one in batch])
+        vectors = self._compute([_ids(one.tokens) for one in batch])
         b, t, c = vectors.shape
-        words = [word for sentence in batch for word in sentence.pieces]
+        words = [word for sentence in batch for word in sentence.tokens.pieces]
         counts = _lengths(words)
+        special = len(self._tokenizer.prefix)
+        numbers = [len(sentence.tokens.pieces) for sentence in batch]
+        if has_shared := any(sentence.tokens.shared for sentence in batch):
+            shared = np.concatenate([_shared(sentence.tokens) for sentence in batch])
+            starts = first_rows(counts - shared, numbers, t, special) - shared
+        else:
+            starts = first_rows(counts, numbers, t, special)
         return EncodedBatch(
             sentences=[prepared.sentence for prepared in batch],
             vectors=vectors.reshape(b * t, c),
-            starts=first_rows(counts, [len(sentence.pieces) for sentence in batch], t),
+            starts=starts,
             counts=counts,
             unknown=np.asarray(self._unknown(words), np.bool_),
+            inexact=[one.sentence.line for one in batch if one.tokens.inexact],
+            shared=[one.sentence.line for one in batch if one.tokens.shared] if has_shared else (),
         )
 
     def _join(self, prepared: LocalSentence, futures: deque[Future[FloatArray]]) -> EncodedBatch:
@@ -287,41 +297,77 @@ class LocalEncoder:
             while futures:
                 yield from futures.popleft().result()
 
+        tokens = prepared.tokens
         return join_windows(
             prepared.sentence,
-            _lengths(prepared.pieces),
-            self._unknown(prepared.pieces),
+            _lengths(tokens.pieces),
+            self._unknown(tokens.pieces),
             prepared.windows,
             computed(),
-            np.empty((prepared.length - _SPECIAL, self.width), self.dtype),
+            np.empty((prepared.length - self._special, self.width), self.dtype),
+            shared=_shared(tokens) if tokens.shared else None,
+            special=len(self._tokenizer.prefix),
+            inexact=tokens.inexact,
         )
 
     def _compute(self, rows: Sequence[Sequence[int]]) -> FloatArray:
         """Return ``(b, t, c)`` vectors for ``b`` rows of piece ids, special tokens added."""
-        b, t = len(rows), max(map(len, rows)) + _SPECIAL
-        ids, mask = np.zeros((2, b, t), np.int32)
+        prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
+        b, t = len(rows), max(map(len, rows)) + self._special
+        ids = np.full((b, t), self._engine.model.config.pad_token_id, np.int32)
+        mask = np.zeros((b, t), np.int32)
         for i, row in enumerate(rows):
-            end = len(row) + 1
-            ids[i, 0] = self._tokenizer.cls
-            ids[i, 1:end] = row
-            ids[i, end] = self._tokenizer.sep
-            mask[i, : end + 1] = 1
+            start, end = len(prefix), len(prefix) + len(row)
+            ids[i, :start] = prefix
+            ids[i, start:end] = row
+            ids[i, end : end + len(suffix)] = suffix
+            mask[i, : end + len(suffix)] = 1
         return self._engine.run(ids, np.zeros_like(ids), mask)
 
     def _unknown(self, words: Iterable[Sequence[int]]) -> list[bool]:
         return [self._tokenizer.unknown in word for word in words]
 
     def _too_long(self, sentence: Sentence, length: int) -> LongSentenceError:
-        model_limit = self._engine.model.config.max_position_embeddings
+        model_limit = self._engine.model.config.max_pieces
         return LongSentenceError(
             sentence.line,
             len(sentence.words),
-            limit=self._max_seq_len - _SPECIAL,
+            limit=self._max_seq_len - self._special,
             limit_of="model" if self._max_seq_len == model_limit else "max_seq_len",
-            pieces=length - _SPECIAL,
+            pieces=length - self._special,
             model_limit=model_limit,
+            special_tokens=[
+                self._tokenizer.piece(i) for i in self._tokenizer.prefix + self._tokenizer.suffix
+            ],
         )
 
 
 def _lengths(words: Sequence[Sequence[int]]) -> IntArray:
     return np.fromiter(map(len, words), np.intp, len(words))
+
+
+def _ids(tokens: TokenizedWords) -> list[int]:
+    """Return the ids of the pieces of a sentence, each once."""
+    if not tokens.shared:
+        return list(chain.from_iterable(tokens.pieces))
+    return [
+        i for own, shared in zip(tokens.pieces, tokens.shared, strict=True) for i in own[shared:]
+    ]
+
+
+def _shared(tokens: TokenizedWords) -> IntArray:
+    """Return ``(w,)``: how many pieces of each word also belong to a word before it."""
+    return np.array(tokens.shared or [0] * len(tokens.pieces), np.intp)
+
+
+def _units(tokens: TokenizedWords) -> list[int]:
+    """Return the numbers of pieces that windows keep together: of words, or words that share."""
+    if not tokens.shared:
+        return list(map(len, tokens.pieces))
+    units: list[int] = []
+    for own, shared in zip(tokens.pieces, tokens.shared, strict=True):
+        if shared:
+            units[-1] += len(own) - shared
+        elif own:
+            units.append(len(own))
+    return units

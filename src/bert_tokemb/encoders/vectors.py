@@ -21,28 +21,41 @@ def join_windows(
     windows: Sequence[Window],
     vectors: Iterable[FloatArray],
     out: FloatArray,
+    *,
+    shared: IntArray | None = None,
+    special: int = 1,
+    inexact: bool = False,
 ) -> EncodedBatch:
     """Return a long sentence with the vectors that were computed window by window.
 
     Args:
         sentence: The whole sentence.
         counts: ``(w,)``, the number of pieces of each word.
-        unknown: ``(w,)``, whether one of the word's pieces is ``[UNK]``.
+        unknown: ``(w,)``, whether one of the word's pieces is the unknown piece.
         windows: The windows of its pieces.
-        vectors: One ``(t, c)`` array for each window; the first row belongs to ``[CLS]``.
+        vectors: One ``(t, c)`` array for each window; the first rows belong to special tokens.
         out: ``(p, c)``, where the vectors are stored.
+        shared: ``(w,)``, how many pieces of each word also belong to a word before it, or None if
+            no piece belongs to several words.
+        special: The number of special tokens before the pieces.
+        inexact: Whether the alignment is a guess.
     """
     for window, own in zip(windows, vectors, strict=True):
-        first_row = 1 - window.start
+        first_row = special - window.start
         out[window.kept_start : window.kept_end] = own[
             first_row + window.kept_start : first_row + window.kept_end
         ]
+    starts: IntArray = np.cumsum(counts) - counts
+    if shared is not None:
+        starts -= np.cumsum(shared)
     return EncodedBatch(
         sentences=[sentence],
         vectors=out,
-        starts=np.cumsum(counts) - counts,
+        starts=starts,
         counts=counts,
         unknown=np.asarray(unknown, np.bool_),
+        inexact=[sentence.line] if inexact else (),
+        shared=[sentence.line] if shared is not None else (),
         windowed=True,
     )
 

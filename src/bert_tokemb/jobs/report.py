@@ -50,6 +50,11 @@ def summary(text: str, output: Output, tally: Tally, resumed: Tally, seconds: fl
             (tally.nonfinite_words, "word with NaN or infinity", "words with NaN or infinity"),
             (tally.windowed_sentences, "sentence in windows", "sentences in windows"),
             (
+                tally.shared_sentences,
+                "sentence with shared pieces",
+                "sentences with shared pieces",
+            ),
+            (
                 tally.inexact_sentences,
                 "sentence aligned inexactly",
                 "sentences aligned inexactly",

@@ -38,6 +38,7 @@ _TOLERANCE = 1e-3
 
 _FINGERPRINT = {
     "vocabulary": "the model has another vocabulary",
+    "tokenizer": "the model has another tokenizer",
     "weights": "the model has other weights",
     "vectors": "the model returns other vectors",
     "strategy": "the file of the strategy has changed",

@@ -27,9 +27,16 @@ class ModelConfig:
 
     An architecture that reserves some of its positions leaves these out.
     """
+    pad_token_id: int = 0
+    """The id that fills a sentence up to the length of its batch."""
     type_vocab_size: int
     """The number of token types; 1 if the architecture has none."""
     vocab_size: int
+
+    @property
+    def max_pieces(self) -> int:
+        """The most pieces of a sentence, special tokens included."""
+        return self.max_position_embeddings
 
 
 def positive_integer(path: Path, settings: Mapping[str, Any], name: str) -> int:

@@ -16,6 +16,10 @@ _FILES = (
     "vocab.txt",
     "tokenizer.json",
     "tokenizer_config.json",
+    # Not used, but a model that has one of these instead of tokenizer.json is refused by name.
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",

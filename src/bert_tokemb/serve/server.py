@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..models.engine import Engine
+from ..models.loading import Model
 from ..tokenization.wordpiece import PieceTokenizer
 from ..types import FloatArray
 from .features import FeatureMaker
@@ -33,7 +34,7 @@ from .sockets import VERSIONS, Sockets
 from .statistics import Statistics
 from .workers import WorkerPool
 
-__all__ = ["Server"]
+__all__ = ["Server", "wordpiece_tokenizer"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,21 @@ _IDLE, _BUSY = 1.0, 0.05
 _SLOWEST_LINE = 1e6  # bytes a second
 
 _UNREAD = "replies to earlier requests have not been read"
+
+
+def wordpiece_tokenizer(model: Model) -> PieceTokenizer:
+    """Return the tokenizer of a model that can be served.
+
+    Raises:
+        ModelError: if it is not BERT's own, on which clients of bert-as-service rely.
+    """
+    if isinstance(model.tokenizer, PieceTokenizer):
+        return model.tokenizer
+    kind = model.tokenizer.settings["tokenizer"]
+    raise ModelError(
+        f"{model.name} cannot be served: its tokenizer ({kind}) is not BERT's WordPiece, on which "
+        "clients of bert-as-service rely"
+    )
 
 
 class Server:
@@ -59,6 +75,7 @@ class Server:
 
     Raises:
         UsageError: if ``max_seq_len`` is more than the model accepts.
+        ModelError: if the tokenizer of the model is not BERT's own.
     """
 
     def __init__(
@@ -73,7 +90,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = engine.model.config
-        model_limit = config.max_position_embeddings
+        model_limit = config.max_pieces
         if settings.max_seq_len is not None and settings.max_seq_len > model_limit:
             raise UsageError(
                 f"max_seq_len is {settings.max_seq_len}, more than the {model_limit} pieces that "
@@ -87,7 +104,7 @@ class Server:
         self._shape = ModelShape(engine.width, engine.dtype, model_limit)
         self._replies = ReplyQueue(sockets, limits)
         self._schedule = Schedule(engine.batch_limits, limits)
-        tokenizer = PieceTokenizer(engine.model.vocabulary)
+        tokenizer = wordpiece_tokenizer(engine.model)
         maker = FeatureMaker(tokenizer, settings, model_limit, config.type_vocab_size)
         self._workers = WorkerPool(engine, maker, self._schedule, self._hand_over)
         self._finished: deque[tuple[PendingRequest, bytes, FloatArray | bytes]] = deque()

@@ -1,1 +1,1 @@
-"""From words to pieces: basic tokenizer, WordPiece, vocabularies, alignment, windows."""
+"""From words to pieces: BERT's tokenizer, those of the tokenizers library, alignment, windows."""

@@ -216,20 +216,20 @@ def _walk_back(
     return pairs[::-1]
 
 
-def first_rows(counts: IntArray, words: Sequence[int], t: int) -> IntArray:
+def first_rows(counts: IntArray, words: Sequence[int], t: int, special: int = 1) -> IntArray:
     """Return the row of each word's first piece among the ``b * t`` vectors of a padded batch.
 
     Args:
         counts: ``(w,)``, the number of pieces of each word of all sentences.
         words: ``(b,)``, the number of words of each sentence.
-        t: Rows of each sentence: ``[CLS]``, its pieces, ``[SEP]`` and padding.
+        t: Rows of each sentence: special tokens, its pieces, special tokens and padding.
+        special: The number of special tokens before the pieces.
 
     >>> first_rows(np.array([1, 2, 0, 3]), [2, 2], 7).tolist()
     [1, 2, 8, 8]
     """
     before: IntArray = np.cumsum(counts) - counts
-    # The first piece of a sentence is in the row after its [CLS].
     first = np.cumsum(words) - words
     starts = np.append(before, counts.sum())[first]
-    before += np.repeat(np.arange(len(words)) * t + 1 - starts, words)
+    before += np.repeat(np.arange(len(words)) * t + special - starts, words)
     return before

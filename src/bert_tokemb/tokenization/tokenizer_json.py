@@ -1,7 +1,7 @@
 """Reading the ``tokenizer.json`` of a BERT model, a file of the ``tokenizers`` library.
 
-Only tokenizers equal to BERT's own are accepted, since that is the one implemented here. Settings
-for truncation and padding are ignored: they are meant for other programs.
+A tokenizer equal to BERT's own is implemented in this package; :func:`is_bert` recognizes it.
+Settings for truncation and padding are ignored: they are meant for other programs.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, translate
-from ..jsonfile import flag, read_json
+from ..jsonfile import flag
 from .basic import UNKNOWN
+from .special_tokens import read_special_tokens
 
-__all__ = ["MAX_TOKEN_LENGTH", "TokenizerFile", "read_tokenizer"]
+__all__ = ["MAX_TOKEN_LENGTH", "TokenizerFile", "is_bert", "read_bert_tokenizer"]
 
 MAX_TOKEN_LENGTH = 100
 """Characters; a longer basic token is unknown, as in the tokenizer of bert-as-service."""
@@ -40,38 +41,60 @@ class TokenizerFile:
     do_lower_case: bool
     strip_accents: bool | None
     """None means: if words are lower-cased."""
+    special: tuple[int, int] | None
+    """The ids of the special tokens before and after a sentence, if the file has them."""
 
 
-def read_tokenizer(path: Path) -> TokenizerFile:
-    """Read a ``tokenizer.json``.
+def is_bert(path: Path, content: Mapping[str, Any]) -> bool:
+    """Return whether a ``tokenizer.json`` describes BERT's own tokenizer.
+
+    Args:
+        path: The file, for error messages.
+        content: Its content.
 
     Raises:
-        ModelError: if it cannot be read, is damaged, or differs from BERT's tokenizer.
+        ModelError: if its special tokens are damaged.
     """
-    content = read_json(path)
-    model = _part(path, content, "model", _MODEL)
-    normalizer = _part(path, content, "normalizer", _NORMALIZER)
-    _part(path, content, "pre_tokenizer", _PRE_TOKENIZER)
-    return TokenizerFile(
-        ids=_ids(path, model),
-        do_lower_case=flag(path, normalizer, "lowercase") is not False,
-        strip_accents=flag(path, normalizer, "strip_accents", nullable=True),
+    added = content.get("added_tokens")
+    return (
+        _agrees(content.get("model"), _MODEL)
+        and _agrees(content.get("normalizer"), _NORMALIZER)
+        and _agrees(content.get("pre_tokenizer"), _PRE_TOKENIZER)
+        # BERT knows no words that are searched for before anything else.
+        and not (isinstance(added, list) and not all(map(_is_special, added)))
+        and (content.get("post_processor") is None or _special(path, content) is not None)
     )
 
 
-def _part(
-    path: Path, content: Mapping[str, Any], name: str, supported: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    part = content.get(name)
-    if not isinstance(part, dict):
-        raise ModelError(f"{path} is not the tokenizer of a BERT model: its {name} is {part!r:.40}")
-    for key, value in supported.items():
-        if (found := part.get(key, value)) != value:
-            raise ModelError(
-                f"{path} is not supported: the {key} of its {name} is {found!r:.40}, but must be "
-                f"{value!r} as in BERT's own tokenizer"
-            )
-    return part
+def read_bert_tokenizer(path: Path, content: Mapping[str, Any]) -> TokenizerFile:
+    """Return the vocabulary and the settings of a tokenizer for which :func:`is_bert` is true.
+
+    Raises:
+        ModelError: if the file is damaged.
+    """
+    normalizer = content["normalizer"]
+    return TokenizerFile(
+        ids=_ids(path, content["model"]),
+        do_lower_case=flag(path, normalizer, "lowercase") is not False,
+        strip_accents=flag(path, normalizer, "strip_accents", nullable=True),
+        special=_special(path, content),
+    )
+
+
+def _is_special(token: object) -> bool:
+    return isinstance(token, dict) and token.get("special") is True
+
+
+def _agrees(part: object, supported: Mapping[str, Any]) -> bool:
+    return isinstance(part, dict) and all(
+        part.get(key, value) == value for key, value in supported.items()
+    )
+
+
+def _special(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the special tokens if there is one on each side of a sentence."""
+    prefix, suffix = read_special_tokens(path, content.get("post_processor"))
+    return (prefix[0], suffix[0]) if len(prefix) == len(suffix) == 1 else None
 
 
 def _ids(path: Path, model: Mapping[str, Any]) -> Mapping[str, int]:

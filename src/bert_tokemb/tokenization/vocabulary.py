@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CasedUnknownError, ModelError, translate
-from ..jsonfile import flag, read_json
+from ..jsonfile import flag
 from .basic import CLS, SEP, UNKNOWN
-from .tokenizer_json import read_tokenizer
+from .tokenizer_json import TokenizerFile
 
-__all__ = ["Vocabulary", "read_google_vocabulary", "read_vocabulary"]
+__all__ = ["Vocabulary", "read_google_vocabulary", "read_lines", "read_vocabulary", "token_content"]
 
 _log = logging.getLogger(__name__)
-
-# The last two do not name a kind of vocabulary: tokenizer.json does.
-_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +26,37 @@ class Vocabulary:
     """By piece."""
     do_lower_case: bool
     strip_accents: bool
+    cls: str = CLS
+    """The special token before the pieces of a sentence."""
+    sep: str = SEP
+    """The special token after them."""
 
 
-def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
-    """Read the ``vocab.txt`` of a Hugging Face directory, or else its ``tokenizer.json``.
+def read_vocabulary(
+    path: Path,
+    settings: Mapping[str, Any],
+    tokenizer: TokenizerFile | None,
+    cased: bool | None = None,
+) -> Vocabulary:
+    """Return the vocabulary of a model in the layout of Hugging Face.
 
     Args:
-        directory: Contains one of them and possibly ``tokenizer_config.json``. For
-            ``do_lower_case`` and ``strip_accents``, the latter has precedence over
-            ``tokenizer.json``.
+        path: The ``vocab.txt``. If it does not exist, the vocabulary is that of ``tokenizer``.
+        settings: The content of ``tokenizer_config.json``. For ``do_lower_case`` and
+            ``strip_accents``, it has precedence over ``tokenizer``.
+        tokenizer: The content of ``tokenizer.json``, if it exists.
         cased: Whether the model is cased; overrides the files.
 
     Raises:
-        ModelError: if there is no vocabulary, if a file is damaged, or if the tokenizer is not
-            BERT's.
+        ModelError: if a file is damaged or lacks BERT's special tokens.
     """
-    settings_path = directory / "tokenizer_config.json"
-    settings = read_json(settings_path) if settings_path.exists() else {}
-    _refuse_other_tokenizers(settings_path, settings)
-    tokenizer_path = directory / "tokenizer.json"
-    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path.exists() else None
-    if (path := directory / "vocab.txt").exists():
-        ids = _read_lines(path)
-    elif tokenizer:
-        path, ids = tokenizer_path, tokenizer.ids
+    settings_path = path.with_name("tokenizer_config.json")
+    if tokenizer and not path.exists():
+        path, ids = path.with_name("tokenizer.json"), tokenizer.ids
     else:
-        raise ModelError(
-            f"{directory} has neither vocab.txt nor tokenizer.json: only WordPiece models (BERT) "
-            "are supported"
-        )
-    _require_special_tokens(path, ids)
+        ids = read_lines(path)
+    cls, sep = _special_tokens(settings, tokenizer)
+    _require_special_tokens(path, ids, cls, sep)
     lower = flag(settings_path, settings, "do_lower_case")
     strip = flag(settings_path, settings, "strip_accents", nullable=True)
     if lower is None:
@@ -67,7 +65,7 @@ def read_vocabulary(directory: Path, cased: bool | None = None) -> Vocabulary:
         strip = tokenizer.strip_accents
     if cased is not None:
         lower, strip = not cased, False if cased else strip
-    return Vocabulary(ids, lower, lower if strip is None else strip)
+    return Vocabulary(ids, lower, lower if strip is None else strip, cls, sep)
 
 
 def read_google_vocabulary(path: Path, cased: bool | None = None) -> Vocabulary:
@@ -84,8 +82,8 @@ def read_google_vocabulary(path: Path, cased: bool | None = None) -> Vocabulary:
         CasedUnknownError: if ``cased`` is None and a piece contains a capital letter.
         ModelError: if the file cannot be read or is damaged.
     """
-    ids = _read_lines(path)
-    _require_special_tokens(path, ids)
+    ids = read_lines(path)
+    _require_special_tokens(path, ids, CLS, SEP)
     if cased is None:
         capital = next((piece for piece in ids if _has_capital(piece)), None)
         if capital is not None:
@@ -107,7 +105,12 @@ def _has_capital(piece: str) -> bool:
     return not is_special and piece != piece.lower()
 
 
-def _read_lines(path: Path) -> Mapping[str, int]:
+def read_lines(path: Path) -> Mapping[str, int]:
+    """Return the ids of the pieces in a ``vocab.txt``.
+
+    Raises:
+        ModelError: if the file cannot be read, or is not UTF-8.
+    """
     damaged = f"{path} is damaged"
     with translate(ModelError, f"read {path}", damage=(UnicodeDecodeError,), damaged=damaged):
         text = path.read_text("utf-8")
@@ -115,19 +118,27 @@ def _read_lines(path: Path) -> Mapping[str, int]:
     return {line.strip(): number for number, line in enumerate(text.rstrip().split("\n"))}
 
 
-def _refuse_other_tokenizers(path: Path, settings: Mapping[str, Any]) -> None:
-    name = settings.get("tokenizer_class") or "BertTokenizer"
-    if name not in _TOKENIZERS:
-        raise ModelError(f"{path} names a {name}, but only WordPiece models (BERT) are supported")
-    if flag(path, settings, "tokenize_chinese_chars") is False:
-        raise ModelError(
-            f"{path} has tokenize_chinese_chars false, but only tokenizers that separate CJK "
-            "ideographs are supported"
-        )
+def _special_tokens(
+    settings: Mapping[str, Any], tokenizer: TokenizerFile | None
+) -> tuple[str, str]:
+    """Return the special tokens before and after a sentence."""
+    if tokenizer and tokenizer.special:
+        pieces = {i: piece for piece, i in tokenizer.ids.items() if i in tokenizer.special}
+        first, last = tokenizer.special
+        return pieces.get(first, CLS), pieces.get(last, SEP)
+    cls, sep = token_content(settings.get("cls_token")), token_content(settings.get("sep_token"))
+    return cls or CLS, sep or SEP
 
 
-def _require_special_tokens(path: Path, pieces: Iterable[str]) -> None:
-    if missing := [token for token in (CLS, SEP, UNKNOWN) if token not in pieces]:
+def token_content(token: object) -> str | None:
+    """Return a special token of ``tokenizer_config.json``, which may have settings of its own."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _require_special_tokens(path: Path, pieces: Iterable[str], cls: str, sep: str) -> None:
+    if missing := [token for token in (cls, sep, UNKNOWN) if token not in pieces]:
         raise ModelError(
             f"{path} is not the vocabulary of a BERT model: it lacks {', '.join(missing)}"
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import LongSentenceError
 from ...tokenization.alignment import first_rows, unknown_words
-from ...tokenization.basic import basic_tokens
+from ...tokenization.basic import UNKNOWN, basic_tokens
 from ...types import BatchLimits, EncodedBatch, LongSentences, Sentence
 from ..vectors import sample_components
 from .address import Address
@@ -145,6 +145,11 @@ class ServerEncoder:
         # A server with a fixed length pads every sentence to it.
         length = self._max_seq_len or SPECIAL + estimate_pieces(chain.from_iterable(tokens))
         return ServerSentence(sentence, length, tokens)
+
+    @property
+    def unknown_piece(self) -> str:
+        """``[UNK]``."""
+        return UNKNOWN
 
     def pieces(self, sentence: Sentence) -> list[Sequence[str]]:
         """Ask for the pieces of each word of a sentence of any length.
