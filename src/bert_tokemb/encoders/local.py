@@ -25,6 +25,7 @@ from ..types import (
     EncodedBatch,
     FloatArray,
     IntArray,
+    Layer,
     LongSentences,
     PreparedSentence,
     Sentence,
@@ -43,7 +44,7 @@ _SPECIAL = 2
 def open_local(
     model: str | None = None,
     *,
-    layers: Sequence[int] = (-2,),
+    layers: Sequence[Layer] = (-2,),
     max_seq_len: int | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -56,7 +57,7 @@ def open_local(
     Args:
         model: A directory, or the id of a model on the Hugging Face hub; by default
             :data:`bert_tokemb.models.loading.DEFAULT_MODEL`.
-        layers: The hidden layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
+        layers: The layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
         max_seq_len: See :class:`LocalEncoder`.
         device: See :class:`bert_tokemb.models.engine.Engine`.
         precision: See :class:`bert_tokemb.models.engine.Engine`.
@@ -69,7 +70,9 @@ def open_local(
         ModelError: if the model cannot be found, read or run.
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
-    if len({layer % loaded.config.num_hidden_layers for layer in layers}) < len(layers):
+    n = loaded.config.num_hidden_layers
+    distinct = {layer if layer == "embeddings" else layer % n for layer in layers}
+    if len(distinct) < len(layers):
         raise UsageError(f"give each layer once, not {list(layers)}")
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
     return LocalEncoder(engine, max_seq_len=max_seq_len, long_sentences=long_sentences)
@@ -113,7 +116,7 @@ class LocalEncoder:
         max_seq_len: int | None = None,
         long_sentences: LongSentences = "window",
     ) -> None:
-        model_limit = engine.model.config.max_position_embeddings
+        model_limit = engine.model.config.max_pieces
         self._max_seq_len = model_limit if max_seq_len is None else max_seq_len
         if not _SPECIAL < self._max_seq_len <= model_limit:
             raise UsageError(
@@ -147,7 +150,7 @@ class LocalEncoder:
         vocabulary = engine.model.vocabulary
         return {
             "encoder": "local",
-            "layers": [layer - engine.model.config.num_hidden_layers for layer in engine.layers],
+            "layers": engine.layers_from_last,
             "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,
@@ -222,9 +225,7 @@ class LocalEncoder:
 
     def __str__(self) -> str:
         engine = self._engine
-        layers = ", ".join(
-            str(layer - engine.model.config.num_hidden_layers) for layer in engine.layers
-        )
+        layers = ", ".join(map(str, engine.layers_from_last))
         threads = format_count(engine.threads, "thread")
         where = engine.device if engine.device == "cuda" else threads
         return (
@@ -312,7 +313,7 @@ class LocalEncoder:
         return [self._tokenizer.unknown in word for word in words]
 
     def _too_long(self, sentence: Sentence, length: int) -> LongSentenceError:
-        model_limit = self._engine.model.config.max_position_embeddings
+        model_limit = self._engine.model.config.max_pieces
         return LongSentenceError(
             sentence.line,
             len(sentence.words),

@@ -73,7 +73,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = engine.model.config
-        model_limit = config.max_position_embeddings
+        model_limit = config.max_pieces
         if settings.max_seq_len is not None and settings.max_seq_len > model_limit:
             raise UsageError(
                 f"max_seq_len is {settings.max_seq_len}, more than the {model_limit} pieces that "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import ModelError
-from ...types import FloatArray
+from ...types import FloatArray, Layer
 from ..config import ModelConfig
 from ..graph import GraphBuilder
 from ..weights import TensorFile, Weights
@@ -66,13 +66,13 @@ class Architecture(Protocol):
             ModelError: if weights are missing or damaged.
         """
 
-    def build_graph(self, graph: GraphBuilder, config: Any, layers: Sequence[int]) -> bytes:
+    def build_graph(self, graph: GraphBuilder, config: Any, layers: Sequence[Layer]) -> bytes:
         """Return a serialized ONNX model.
 
         Args:
             graph: An empty graph with the parameters.
             config: The configuration.
-            layers: The hidden layers of the output, in this order; 0 is the first.
+            layers: The layers of the output, in this order; 0 is the first hidden layer.
         """
 
 
