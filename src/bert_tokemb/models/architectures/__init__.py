@@ -14,7 +14,7 @@ from ...types import FloatArray, Layer
 from ..config import ModelConfig
 from ..graph import GraphBuilder
 from ..weights import TensorFile, Weights
-from . import bert
+from . import albert, bert, distilbert, electra, mpnet, roberta
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]
 
@@ -77,7 +77,14 @@ class Architecture(Protocol):
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "albert": albert,
     "bert": bert,
+    "camembert": roberta,
+    "distilbert": distilbert,
+    "electra": electra,
+    "mpnet": mpnet,
+    "roberta": roberta,
+    "xlm-roberta": roberta,
 }
 """By ``model_type`` in ``config.json``."""
 
