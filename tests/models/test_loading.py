@@ -60,7 +60,7 @@ def test_weights_of_another_format_are_named(files: Sequence[str], found: str, t
     (tiny / "model.safetensors").unlink()
     for name in files:
         (tiny / name).touch()
-    code = "from transformers import AutoModel as M; d = \"DIR\"; "
+    code = 'from transformers import AutoModel as M; d = "DIR"; '
     code = shlex.quote(f"{code}M.from_pretrained(d).save_pretrained(d)")
     assert refusal(tiny) == (
         f"DIR has no model.safetensors{found}: convert the model by python -c {code}, with torch "

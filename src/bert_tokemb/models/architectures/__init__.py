@@ -14,7 +14,7 @@ from ...types import FloatArray, Layer
 from ..config import ModelConfig
 from ..graph import GraphBuilder
 from ..weights import TensorFile, Weights
-from . import albert, bert, distilbert, electra, mpnet, roberta
+from . import albert, bert, distilbert, electra, modernbert, mpnet, roberta
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]
 
@@ -82,6 +82,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "camembert": roberta,
     "distilbert": distilbert,
     "electra": electra,
+    "modernbert": modernbert,
     "mpnet": mpnet,
     "roberta": roberta,
     "xlm-roberta": roberta,

@@ -94,9 +94,11 @@ class EncoderGraph:
         self.p_and_c = graph.integers(-1, c)
         per_head = graph.integers(heads, head_size)
         self._heads = graph.node("Concat", self._batch_shape, per_head, axis=0)
+        self.masked_score = graph.number(_MASKED_SCORE)
         self.extended_mask = self._extend_mask()
         """To be added to attention scores, ``(b, 1, 1, t)``."""
-        self._whole = Block(graph.integer(0), self.t)
+        self.whole = Block(graph.integer(0), self.t)
+        """The block of all queries."""
         self._in_blocks = config.max_pieces**2 > _BLOCK_SCORES
         if self._in_blocks:
             self._number_of_blocks, self._block_size = self._divide_into_blocks()
@@ -110,7 +112,7 @@ class EncoderGraph:
         if self._in_blocks:
             context = self._attend_in_blocks(layer, query, key, value)
         else:
-            context = self._attend_from(self._whole, layer, query, key, value)
+            context = self._attend_from(self.whole, layer, query, key, value)
         return self.graph.node("Reshape", context, self.p_and_c)
 
     def scores(self, layer: str, query: str, key: str, block: Block) -> str:
@@ -206,8 +208,8 @@ class EncoderGraph:
     def _extend_mask(self) -> str:
         graph = self.graph
         mask = graph.as_float("attention_mask")
-        one, masked = graph.number(1.0), graph.number(_MASKED_SCORE)
-        scores = graph.node("Mul", graph.node("Sub", one, mask), masked)
+        one = graph.number(1.0)
+        scores = graph.node("Mul", graph.node("Sub", one, mask), self.masked_score)
         return graph.node("Unsqueeze", scores, graph.integers(1, 2))
 
     def _attend_from(self, block: Block, layer: str, query: str, key: str, value: str) -> str:
