@@ -14,7 +14,7 @@ from ...types import FloatArray, Layer
 from ..config import ModelConfig
 from ..graph import GraphBuilder
 from ..weights import TensorFile, Weights
-from . import albert, bert, distilbert, electra, modernbert, mpnet, roberta
+from . import albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]
 
@@ -80,6 +80,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "albert": albert,
     "bert": bert,
     "camembert": roberta,
+    "deberta-v2": deberta,
     "distilbert": distilbert,
     "electra": electra,
     "modernbert": modernbert,

@@ -172,29 +172,37 @@ class EncoderGraph:
         return graph.node("Slice", x, graph.integers(0), self.vector(n))
 
     def distances(self, block: Block) -> str:
-        """Return distances from keys to queries, ``(t + q,)``, for the columns of :meth:`skew`."""
+        """Return distances from keys to queries, ``(t + q,)``, for the columns of :meth:`skew`.
+
+        For rows of queries and columns of keys, they decrease.
+        """
         graph, one = self.graph, self.graph.integer(1)
         end = graph.node("Add", block.start, block.size)
         before = graph.node("Sub", graph.node("Sub", block.start, self.t), one)
         return graph.node("Range", graph.node("Sub", end, one), before, graph.integer(-1))
 
-    def skew(self, x: str, block: Block) -> str:
-        """Return ``(..., q, t)`` values for queries and keys, given values for distances.
+    def distances_from_keys(self, block: Block) -> str:
+        """Return :meth:`distances` for rows of keys and columns of queries: they increase."""
+        graph, one = self.graph, self.graph.integer(1)
+        end = graph.node("Add", graph.node("Add", block.start, block.size), one)
+        start = graph.node("Add", graph.node("Sub", block.start, self.t), one)
+        return graph.node("Range", start, end, one)
 
-        Row ``i`` of the result is row ``i`` of ``x``, ``(b, heads, q, t + q)``, from column
-        ``q - 1 - i``. In memory, these begin one element less than a row apart.
+    def skew(self, x: str, m: str, n: str) -> str:
+        """Return ``(b, heads, m, n)`` values for rows and columns, given values for distances.
+
+        Row ``i`` of the result is row ``i`` of ``x``, ``(b, heads, m, m + n)``, from column
+        ``m - 1 - i``. In memory, these begin one element less than a row apart.
         """
-        graph, t, q = self.graph, self.t, block.size
-        less = graph.node("Sub", q, graph.integer(1))
-        row = graph.node("Add", t, less)
-        end = graph.node("Add", less, graph.node("Mul", q, row))
+        graph, last = self.graph, self.graph.integers(-1)
+        skipped = graph.node("Sub", m, graph.integer(1))
+        width = graph.node("Add", n, skipped)
+        end = graph.node("Add", skipped, graph.node("Mul", m, width))
         flat = graph.node("Reshape", x, graph.integers(0, 0, -1))
-        last = graph.integers(-1)
-        flat = graph.node("Slice", flat, self.vector(less), self.vector(end), last)
-        zeros = graph.integers(0, 0)
-        shape = graph.node("Concat", zeros, self.shape(q, row), axis=0)
+        flat = graph.node("Slice", flat, self.vector(skipped), self.vector(end), last)
+        shape = graph.node("Concat", graph.integers(0, 0), self.shape(m, width), axis=0)
         rows = graph.node("Reshape", flat, shape)
-        return graph.node("Slice", rows, graph.integers(0), self.vector(t), last)
+        return graph.node("Slice", rows, graph.integers(0), self.vector(n), last)
 
     def finish(self, name: str, computed: Mapping[Layer, str], layers: Sequence[Layer]) -> bytes:
         """Put layers side by side, return to the order of the input, and serialize the graph."""

@@ -156,7 +156,8 @@ def _angles(config: ModernBertConfig, is_local: bool) -> FloatArray:
     d = config.head_size
     powers = np.float32(config.theta[is_local] ** (np.arange(0, d, 2) / d))
     positions = np.arange(config.max_pieces, dtype=np.float32)
-    return np.float64(np.outer(positions, 1 / powers))
+    angles: FloatArray = np.outer(positions, 1 / powers).astype(np.float64)
+    return angles
 
 
 def _layer(weights: Weights, config: ModernBertConfig, i: int) -> Iterator[tuple[str, FloatArray]]:

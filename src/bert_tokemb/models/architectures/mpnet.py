@@ -137,5 +137,5 @@ class _MPNet(TransformerGraph):
         columns = graph.node("Add", distances, graph.integer(_MAX_DISTANCE))
         bias = graph.node("Gather", "distances", columns, axis=1)  # (heads, t + q)
         bias = graph.node("Unsqueeze", bias, graph.integers(0, 2))
-        columns_of = self.shape(1, 1, block.size, 1)
-        return self.skew(graph.node("Expand", bias, columns_of), block)
+        rows = self.shape(1, 1, block.size, 1)
+        return self.skew(graph.node("Expand", bias, rows), block.size, self.t)

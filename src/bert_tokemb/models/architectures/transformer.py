@@ -103,7 +103,9 @@ class LayerNames:
 # --- Configuration ----------------------------------------------------------------------------
 
 
-def read_settings(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(
+    path: Path, settings: Mapping[str, Any], *, default_epsilon: float = _DEFAULT_EPSILON
+) -> dict[str, Any]:
     """Return the settings that most of these architectures have, by the names of their fields.
 
     Raises:
@@ -115,7 +117,7 @@ def read_settings(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     refuse(path, settings, "pruned_heads")
     found = {name: positive_integer(path, settings, name) for name in _SIZES}
     check_heads(path, found["hidden_size"], found["num_attention_heads"])
-    epsilon = small_number(path, settings, "layer_norm_eps", _DEFAULT_EPSILON)
+    epsilon = small_number(path, settings, "layer_norm_eps", default_epsilon)
     return {**found, "hidden_act": hidden_act, "layer_norm_eps": epsilon}
 
 
