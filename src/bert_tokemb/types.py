@@ -27,6 +27,7 @@ __all__ = [
     "Encoder",
     "FloatArray",
     "IntArray",
+    "Layer",
     "LongSentences",
     "P",
     "PreparedSentence",
@@ -38,6 +39,9 @@ __all__ = [
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
+
+Layer = int | Literal["embeddings"]
+"""A hidden layer, 0 for the first and -1 for the last, or the output of the embedding layer."""
 
 LongSentences = Literal["window", "error"]
 """What to do with a sentence that is too long for the model: embed it in windows, or raise."""

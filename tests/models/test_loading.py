@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,8 +60,11 @@ def test_weights_of_another_format_are_named(files: Sequence[str], found: str, t
     (tiny / "model.safetensors").unlink()
     for name in files:
         (tiny / name).touch()
+    code = 'from transformers import AutoModel as M; d = "DIR"; '
+    code = shlex.quote(f"{code}M.from_pretrained(d).save_pretrained(d)")
     assert refusal(tiny) == (
-        f"DIR has no model.safetensors{found}: save the model with safe_serialization=True"
+        f"DIR has no model.safetensors{found}: convert the model by python -c {code}, with torch "
+        "and transformers installed"
     )
 
 

@@ -24,6 +24,7 @@ from ..types import (
     EncodedBatch,
     FloatArray,
     IntArray,
+    Layer,
     LongSentences,
     PreparedSentence,
     Sentence,
@@ -39,7 +40,7 @@ R = TypeVar("R")
 def open_local(
     model: str | None = None,
     *,
-    layers: Sequence[int] = (-2,),
+    layers: Sequence[Layer] = (-2,),
     max_seq_len: int | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -52,7 +53,7 @@ def open_local(
     Args:
         model: A directory, or the id of a model on the Hugging Face hub; by default
             :data:`bert_tokemb.models.loading.DEFAULT_MODEL`.
-        layers: The hidden layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
+        layers: The layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
         max_seq_len: See :class:`LocalEncoder`.
         device: See :class:`bert_tokemb.models.engine.Engine`.
         precision: See :class:`bert_tokemb.models.engine.Engine`.
@@ -65,7 +66,9 @@ def open_local(
         ModelError: if the model cannot be found, read or run.
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
-    if len({layer % loaded.config.num_hidden_layers for layer in layers}) < len(layers):
+    n = loaded.config.num_hidden_layers
+    distinct = {layer if layer == "embeddings" else layer % n for layer in layers}
+    if len(distinct) < len(layers):
         raise UsageError(f"give each layer once, not {list(layers)}")
     engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
     return LocalEncoder(engine, max_seq_len=max_seq_len, long_sentences=long_sentences)
@@ -144,7 +147,7 @@ class LocalEncoder:
         engine = self._engine
         return {
             "encoder": "local",
-            "layers": [layer - engine.model.config.num_hidden_layers for layer in engine.layers],
+            "layers": engine.layers_from_last,
             "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,
@@ -223,9 +226,7 @@ class LocalEncoder:
 
     def __str__(self) -> str:
         engine = self._engine
-        layers = ", ".join(
-            str(layer - engine.model.config.num_hidden_layers) for layer in engine.layers
-        )
+        layers = ", ".join(map(str, engine.layers_from_last))
         threads = format_count(engine.threads, "thread")
         where = engine.device if engine.device == "cuda" else threads
         return (

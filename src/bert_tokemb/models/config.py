@@ -9,7 +9,17 @@ from typing import Any
 
 from ..errors import ModelError
 
-__all__ = ["ModelConfig", "choice", "positive_integer", "small_number"]
+__all__ = [
+    "ModelConfig",
+    "choice",
+    "flag",
+    "integer",
+    "padding_id",
+    "positive_integer",
+    "refuse",
+    "refuse_decoders",
+    "small_number",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,35 +32,91 @@ class ModelConfig:
     hidden_size: int
     """Length of the vectors of a hidden layer."""
     num_hidden_layers: int
-    max_position_embeddings: int
-    """The most pieces of a sentence, special tokens included.
-
-    An architecture that reserves some of its positions leaves these out.
-    """
-    pad_token_id: int = 0
-    """The id that fills a sentence up to the length of its batch."""
+    max_pieces: int
+    """The most pieces of a sentence, special tokens included."""
+    pad_token_id: int
+    """The piece that pads the sentences of a batch to the same length."""
     type_vocab_size: int
     """The number of token types; 1 if the architecture has none."""
     vocab_size: int
 
-    @property
-    def max_pieces(self) -> int:
-        """The most pieces of a sentence, special tokens included."""
-        return self.max_position_embeddings
 
-
-def positive_integer(path: Path, settings: Mapping[str, Any], name: str) -> int:
+def positive_integer(
+    path: Path, settings: Mapping[str, Any], name: str, default: int | None = None
+) -> int:
     """Return a setting that is a positive integer below 2**31.
 
     Raises:
-        ModelError: if it is absent or something else.
+        ModelError: if it is something else, or absent without a default.
     """
-    value = settings.get(name)
+    value = settings.get(name, default)
     if value is None:
         raise ModelError(f"{path} has no {name}")
     if type(value) is not int or not 0 < value < 1 << 31:
         raise ModelError(f"{path} is damaged: {name} is {value!r:.40}, not a positive integer")
     return value
+
+
+def integer(path: Path, settings: Mapping[str, Any], name: str, default: int) -> int:
+    """Return a setting that is an integer between -2**31 and 2**31.
+
+    Raises:
+        ModelError: if it is something else.
+    """
+    value = settings.get(name, default)
+    if type(value) is not int or not abs(value) < 1 << 31:
+        raise ModelError(f"{path} is damaged: {name} is {value!r:.40}, not an integer")
+    return value
+
+
+def padding_id(settings: Mapping[str, Any], vocab_size: int, default: int) -> int:
+    """Return ``pad_token_id``, or the default if that is not the id of a piece.
+
+    This is for architectures whose vectors do not depend on it.
+    """
+    value = settings.get("pad_token_id")
+    return value if type(value) is int and 0 <= value < vocab_size else default
+
+
+def flag(path: Path, settings: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return a setting that is true or false.
+
+    Raises:
+        ModelError: if it is something else.
+    """
+    value = settings.get(name, default)
+    if type(value) is not bool:
+        raise ModelError(f"{path} is damaged: {name} is {value!r:.40}, not true or false")
+    return value
+
+
+def refuse(path: Path, settings: Mapping[str, Any], name: str, *harmless: Any) -> None:
+    """Refuse a setting that would change the vectors in a way that is not implemented.
+
+    Args:
+        path: The file, for error messages.
+        settings: Its content.
+        name: The name of the setting.
+        harmless: The values with which it changes nothing. Absent, null, false, 0 and empty
+            values change nothing either.
+
+    Raises:
+        ModelError: if it has another value.
+    """
+    value = settings.get(name)
+    if value and value not in harmless:
+        raise ModelError(f"{path} has {name} {value!r:.40}, which is not supported")
+
+
+def refuse_decoders(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse models that attend only to previous pieces or to another text.
+
+    Raises:
+        ModelError: if the settings say so.
+    """
+    for name in ("is_decoder", "add_cross_attention"):
+        if settings.get(name):
+            raise ModelError(f"{path} has {name}: only encoders are supported")
 
 
 def small_number(path: Path, settings: Mapping[str, Any], name: str, default: float) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import MemoryShortageError, ModelError, UsageError
-from ..types import BatchLimits, FloatArray
+from ..types import BatchLimits, FloatArray, Layer
+from .architectures.encoder import depth_of
 from .cpus import available_cpus, exact_kernel_bits
 from .graph import INPUTS, OUTPUT, PARAMETER_FILE, GraphBuilder
 from .loading import Model
@@ -46,8 +47,9 @@ class Engine:
 
     Args:
         model: The model.
-        layers: The hidden layers to compute, side by side in this order: 0 is the first above the
-            embeddings, -1 the last, as ``bert-serving-start -pooling_layer`` counts them.
+        layers: The layers to compute, side by side in this order. Of the hidden layers, 0 is the
+            first and -1 the last, as ``bert-serving-start -pooling_layer`` counts them;
+            ``"embeddings"`` is the output of the embedding layer.
         device: ``auto`` is a GPU if onnxruntime-gpu finds one, and otherwise the CPU.
         precision: ``int8`` quantizes kernels, and vectors before each product, on the CPU;
             ``fp16`` is for GPUs.
@@ -65,7 +67,7 @@ class Engine:
     def __init__(
         self,
         model: Model,
-        layers: Sequence[int] = (-2,),
+        layers: Sequence[Layer] = (-2,),
         *,
         device: Device = "auto",
         precision: Precision = "fp32",
@@ -92,6 +94,12 @@ class Engine:
         self._session = self._start(
             model.architecture.build_graph(graph, model.config, self.layers)
         )
+
+    @property
+    def layers_from_last(self) -> Sequence[Layer]:
+        """The layers, the hidden ones counted from -1, the last."""
+        n = self.model.config.num_hidden_layers
+        return [layer if layer == "embeddings" else layer - n for layer in self.layers]
 
     @property
     def batch_limits(self) -> BatchLimits:
@@ -123,7 +131,7 @@ class Engine:
         self, position_embeddings: bool, kernel_bits: int | None
     ) -> Mapping[str, Parameter]:
         model = self.model
-        depth = max(self.layers) + 1
+        depth = depth_of(self.layers)
         made = model.architecture.parameters(
             model.weights, model.config, depth, position_embeddings=position_embeddings
         )
@@ -156,18 +164,18 @@ class Engine:
         return session
 
 
-def _absolute(layers: Sequence[int], model: Model) -> tuple[int, ...]:
-    """Return the numbers of layers, counted from the first."""
+def _absolute(layers: Sequence[Layer], model: Model) -> tuple[Layer, ...]:
+    """Return the layers, the hidden ones counted from the first."""
     n = model.config.num_hidden_layers
     for layer in layers:
-        if not -n <= layer < n:
+        if layer != "embeddings" and not -n <= layer < n:
             raise UsageError(
                 f"there is no layer {layer}: {model.name} has {n}, from -{n} or 0 (the first) to "
                 f"-1 or {n - 1} (the last)"
             )
     if not layers:
         raise UsageError("give at least one layer")
-    return tuple(layer % n for layer in layers)
+    return tuple(layer if layer == "embeddings" else layer % n for layer in layers)
 
 
 def _choose_device(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:

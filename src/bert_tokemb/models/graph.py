@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from .parameters import Parameter
 
-__all__ = ["INPUTS", "MICROSOFT", "OUTPUT", "PARAMETER_FILE", "GraphBuilder"]
+__all__ = ["INPUTS", "INT64", "MICROSOFT", "OUTPUT", "PARAMETER_FILE", "GraphBuilder"]
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 """The inputs of every graph: int32, ``(b, t)``. The mask is 1 where a piece may be attended to."""
 OUTPUT = "vectors"
 """The output of every graph: ``(b, t, c)``, the vectors of the layers side by side."""
+
+INT64 = TensorProto.INT64
+"""The type of constants and shapes, as an argument of ``Cast``."""
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -42,22 +45,60 @@ class GraphBuilder:
         self._parameters = parameters
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
+        self._used: set[str] = set()
+        self._count = 0
         dtypes = {value.dtype for value in parameters.values()}
         self._is_quantized = np.dtype(np.int8) in dtypes
         (self._dtype,) = dtypes - {np.dtype(np.int8)}
         self._element_type = helper.np_dtype_to_tensor_dtype(self._dtype)
 
+    def has_parameter(self, name: str) -> bool:
+        """Return whether there is a parameter of this name."""
+        return name in self._parameters
+
     def node(
         self, kind: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any
     ) -> str:
         """Add a node with one output, and return the name of the output."""
-        name = output or f"{kind}_{len(self._nodes)}_0"
-        self._nodes.append(helper.make_node(kind, inputs, [name], domain=domain, **attributes))
+        name = output or f"{self._new_name(kind)}_0"
+        self._add(kind, inputs, [name], domain=domain, **attributes)
         return name
+
+    def stack(self, count: str, make: Callable[[str], str]) -> str:
+        """Compute a value again and again, and stack the results along a new first axis.
+
+        Args:
+            count: A scalar, the number of repetitions.
+            make: Adds the nodes of one repetition, given the name of its number, which counts
+                from 0. It may use all values of the graph, and returns the name of its result,
+                whose shape is always the same.
+        """
+        iteration, condition = self._new_name("iteration"), self._new_name("condition")
+        before, self._nodes = self._nodes, []
+        result = make(iteration)
+        goes_on = self.node("Identity", condition)
+        body = helper.make_graph(
+            self._nodes,
+            self._new_name("body"),
+            [
+                helper.make_tensor_value_info(iteration, TensorProto.INT64, []),
+                helper.make_tensor_value_info(condition, TensorProto.BOOL, []),
+            ],
+            [
+                helper.make_tensor_value_info(goes_on, TensorProto.BOOL, []),
+                helper.make_tensor_value_info(result, self._element_type, None),
+            ],
+        )
+        self._nodes = before
+        return self.node("Loop", count, "", body=body)
 
     def integers(self, *values: int) -> str:
         """Add a constant vector of int64."""
         return self._constant(np.array(values, np.int64))
+
+    def integer(self, value: int) -> str:
+        """Add a constant scalar of int64."""
+        return self._constant(np.array(value, np.int64))
 
     def number(self, value: float) -> str:
         """Add a constant of the floating-point type of the parameters."""
@@ -68,8 +109,10 @@ class GraphBuilder:
         return self.node("Cast", x, to=self._element_type)
 
     def layer_norm(self, name: str, x: str, epsilon: float) -> str:
-        """Normalize over the last axis with the parameters ``.gamma`` and ``.beta``."""
-        weights = (f"{name}.gamma", f"{name}.beta")
+        """Normalize over the last axis with the parameters ``.gamma`` and, if any, ``.beta``."""
+        weights = [f"{name}.gamma"]
+        if self.has_parameter(beta := f"{name}.beta"):
+            weights.append(beta)
         return self.node("LayerNormalization", x, *weights, axis=-1, epsilon=epsilon)
 
     def dense_input(self, x: str) -> Sequence[str]:
@@ -80,8 +123,9 @@ class GraphBuilder:
         if not self._is_quantized:
             return (x,)
         kind = "DynamicQuantizeLinear"
-        names = [f"{kind}_{len(self._nodes)}_{i}" for i in range(3)]
-        self._nodes.append(helper.make_node(kind, [x], names, domain=""))
+        name = self._new_name(kind)
+        names = [f"{name}_{i}" for i in range(3)]
+        self._add(kind, [x], names)
         return names
 
     def dense(self, name: str, x: Sequence[str], *, bias: bool = False, residual: str = "") -> str:
@@ -109,9 +153,10 @@ class GraphBuilder:
             helper.make_tensor_value_info(name, TensorProto.INT32, ["b", "t"]) for name in INPUTS
         ]
         output = helper.make_tensor_value_info(OUTPUT, self._element_type, ["b", "t", width])
-        used = {name for node in self._nodes for name in node.input}
         declared = [
-            _declaration(name, value) for name, value in self._parameters.items() if name in used
+            _declaration(name, value)
+            for name, value in self._parameters.items()
+            if name in self._used
         ]
         graph = helper.make_graph(
             self._nodes, name, inputs, [output], [*self._constants, *declared]
@@ -120,6 +165,16 @@ class GraphBuilder:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
         serialized: bytes = model.SerializeToString()
         return serialized
+
+    def _add(
+        self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> None:
+        self._nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
+        self._used.update(inputs)
+
+    def _new_name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}_{self._count}"
 
     def _constant(self, values: npt.NDArray[Any]) -> str:
         name = f"constant_{len(self._constants)}"

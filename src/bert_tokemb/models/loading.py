@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,14 +113,24 @@ def _load_hugging_face(name: str, origin: str, directory: Path, cased: bool | No
     files = weight_files(directory)
     if not files:
         others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))[:5])
+        has_others = f", but {others}" if others else ""
         raise ModelError(
-            f"{directory} has no model.safetensors{others and f', but {others}'}: save the model "
-            "with safe_serialization=True"
+            f"{directory} has no model.safetensors{has_others}: convert the model by "
+            f"{_conversion(directory)}, with torch and transformers installed"
         )
     weights = architecture.open_weights(
         Safetensors(files), config, str(files[0] if len(files) == 1 else directory)
     )
     return Model(name, origin, architecture, config, tokenizer, weights)
+
+
+def _conversion(directory: Path) -> str:
+    """Return the command that writes the weights of a model as model.safetensors."""
+    code = (
+        f"from transformers import AutoModel as M; d = {json.dumps(str(directory))}; "
+        "M.from_pretrained(d).save_pretrained(d)"
+    )
+    return f"python -c {shlex.quote(code)}"
 
 
 def _find(name: str) -> tuple[Path, str]:

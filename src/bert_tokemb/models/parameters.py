@@ -1,8 +1,9 @@
 """Parameters: what a graph computes with, made from the weights of a model.
 
-An architecture makes its parameters in float32 or float64. Two endings of their names have a
+An architecture makes its parameters in float32 or float64. Some endings of their names have a
 meaning here: a ``.kernel`` is the ``(in, out)`` matrix of a dense layer, which is quantized for
-int8, and a ``.beta``, ``.bias`` or ``.folded_bias`` may be a sum of several weights.
+int8, and a ``.beta``, ``.bias``, ``.folded_bias`` or ``.table`` may be computed from several
+weights or from settings.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Parameter", "checksum", "finish", "quantize"]
 
 Parameter = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.int8]
 
-_SUMS = (".beta", ".bias", ".folded_bias")
+_COMPUTED = (".beta", ".bias", ".folded_bias", ".table")
 
 
 def finish(
@@ -76,12 +77,12 @@ def checksum(parameters: Mapping[str, Parameter]) -> str:
     """Return a checksum that identifies parameters on any machine.
 
     It detects accidental differences, and takes a fraction of the time of a cryptographic hash.
-    Sums are left out, since their last bits depend on the machine.
+    Computed parameters are left out, since their last bits depend on the machine.
     """
     lines = [
         f"{name} {zlib.crc32(values.data):08x}"
         for name, values in sorted(parameters.items())
-        if not name.endswith(_SUMS)
+        if not name.endswith(_COMPUTED)
     ]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 

@@ -59,13 +59,14 @@ class Weights:
         self._file = file
         self._naming = naming
 
-    def check_layers(self, layer: re.Pattern[str], expected: int) -> None:
+    def check_layers(self, layer: re.Pattern[str], expected: int, unit: str = "layers") -> None:
         """Check the number of layers in the file.
 
         Args:
             layer: Matches the beginning of the names of a layer's tensors; its group is the
                 number of the layer.
             expected: The number of layers in the configuration.
+            unit: What the message calls them.
 
         Raises:
             ModelError: if the numbers differ.
@@ -74,7 +75,7 @@ class Weights:
         found = 1 + max((int(match[1]) for match in matches if match), default=-1)
         if found != expected:
             raise ModelError(
-                f"{self.origin} holds {found} layers, but its configuration says {expected}"
+                f"{self.origin} holds {found} {unit}, but its configuration says {expected}"
             )
 
     def read(self, name: str, *shape: int) -> FloatArray:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import ModelError
-from ...types import FloatArray
+from ...types import FloatArray, Layer
 from ..config import ModelConfig
 from ..graph import GraphBuilder
 from ..weights import TensorFile, Weights
-from . import bert
+from . import albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]
 
@@ -66,18 +66,27 @@ class Architecture(Protocol):
             ModelError: if weights are missing or damaged.
         """
 
-    def build_graph(self, graph: GraphBuilder, config: Any, layers: Sequence[int]) -> bytes:
+    def build_graph(self, graph: GraphBuilder, config: Any, layers: Sequence[Layer]) -> bytes:
         """Return a serialized ONNX model.
 
         Args:
             graph: An empty graph with the parameters.
             config: The configuration.
-            layers: The hidden layers of the output, in this order; 0 is the first.
+            layers: The layers of the output, in this order; 0 is the first hidden layer.
         """
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "albert": albert,
     "bert": bert,
+    "camembert": roberta,
+    "deberta-v2": deberta,
+    "distilbert": distilbert,
+    "electra": electra,
+    "modernbert": modernbert,
+    "mpnet": mpnet,
+    "roberta": roberta,
+    "xlm-roberta": roberta,
 }
 """By ``model_type`` in ``config.json``."""
 
