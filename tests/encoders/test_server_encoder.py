@@ -107,6 +107,19 @@ def test_other_tokenizer_loses_no_word() -> None:
     assert tally.inexact_sentences == 2
 
 
+@pytest.mark.parametrize("max_seq_len", [None, 512])
+def test_questions_about_doubtful_words_respect_the_padded_budget(max_seq_len: int | None) -> None:
+    """The server pads all texts of a request to the longest of them, or to its max_seq_len."""
+    line = " ".join(f"wörldo{i}" for i in range(60)) + " a" * 240
+    with StandIn(pieces=_odd_pieces, config={"max_seq_len": max_seq_len}) as server:
+        assert len(embed_all(server, [line])[0]) == 300
+    asked = [request for request in server.requests if "wörldo1" in request]
+    assert asked
+    for texts in server.requests:
+        longest = max_seq_len or 2 + max(len(pieces_of(text)) for text in texts)
+        assert len(texts) * longest <= 2048 or len(texts) == 1
+
+
 def test_limit_of_the_model_is_found_when_a_sentence_is_cut() -> None:
     with StandIn(limit=12) as server:
         assert len(embed_all(server, ["a " * 10])[0]) == 10

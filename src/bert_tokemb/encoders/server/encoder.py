@@ -91,7 +91,7 @@ class ServerEncoder:
         self._do_lower_case = bool(self._config.get("do_lower_case", True))
         fixed_length = self._config.get("max_seq_len")
         self._max_seq_len = int(fixed_length) if fixed_length else None
-        self._limit = LengthLimit(self._requests, self._max_seq_len, self.batch_limits.sentences)
+        self._limit = LengthLimit(self._requests, self._max_seq_len, self.batch_limits)
         # For each worker one request that is computed and one that waits, and one on its way.
         workers = int(self._config.get("num_worker", 1))
         self._max_in_flight = min(2 * workers + 1, _MAX_IN_FLIGHT)
@@ -100,6 +100,7 @@ class ServerEncoder:
             self._requests,
             self.batch_limits,
             self._max_in_flight,
+            self._max_seq_len,
             width=self._width,
             dtype=self._dtype,
             no_special_token=bool(self._config.get("no_special_token")),

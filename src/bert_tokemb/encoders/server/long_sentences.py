@@ -22,7 +22,7 @@ from ...types import BatchLimits, EncodedBatch, FloatArray, Sentence
 from ..vectors import join_windows
 from .connection import Text
 from .requests import Request, RequestQueue
-from .sentences import as_text, estimate_pieces
+from .sentences import as_text, estimate_pieces, padded_batches
 
 __all__ = ["LongSentenceEncoder"]
 
@@ -36,6 +36,7 @@ class LongSentenceEncoder:
         requests: Requests to the server.
         batch_limits: The most pieces and sentences of a request.
         max_in_flight: The most requests that are in flight at the same time.
+        max_seq_len: The server's setting; None for NONE.
         width: The width of the server's vectors.
         dtype: Their data type.
         no_special_token: Whether the server was started with ``-no_special_token``.
@@ -46,6 +47,7 @@ class LongSentenceEncoder:
         requests: RequestQueue,
         batch_limits: BatchLimits,
         max_in_flight: int,
+        max_seq_len: int | None,
         *,
         width: int,
         dtype: np.dtype[Any],
@@ -54,6 +56,7 @@ class LongSentenceEncoder:
         self._requests = requests
         self._batch_limits = batch_limits
         self._max_in_flight = max_in_flight
+        self._fixed_length = max_seq_len
         self._width = width
         self._dtype = dtype
         # Such a server does not enclose pieces in special tokens, although it does so with text.
@@ -159,28 +162,13 @@ class LongSentenceEncoder:
     def _send(self, texts: Sequence[Text], line: int) -> Iterator[Request]:
         """Send texts in batches; yield the requests while later ones are in flight."""
         in_flight: deque[Request] = deque()
-        for batch in self._batches(texts):
+        before, after = self._enclosing
+        sent = (text if isinstance(text, str) else [*before, *text, *after] for text in texts)
+        for batch in padded_batches(sent, self._batch_limits, self._fixed_length):
             in_flight.append(self._requests.send(batch, [line] * len(batch)))
             if len(in_flight) >= self._max_in_flight:
                 yield in_flight.popleft()
         yield from _drain(in_flight)
-
-    def _batches(self, texts: Sequence[Text]) -> Iterator[list[Text]]:
-        before, after = self._enclosing
-        batch: list[Text] = []
-        size = 0
-        for text in texts:
-            length = _length(text)
-            if batch and (
-                len(batch) >= self._batch_limits.sentences
-                or size + length > self._batch_limits.pieces
-            ):
-                yield batch
-                batch, size = [], 0
-            batch.append(text if isinstance(text, str) else [*before, *text, *after])
-            size += length
-        if batch:
-            yield batch
 
 
 def _spans(tokens: Sequence[Sequence[str]], limit: int) -> Iterator[tuple[int, int]]:
@@ -193,10 +181,6 @@ def _spans(tokens: Sequence[Sequence[str]], limit: int) -> Iterator[tuple[int, i
             start, size = j, 0
         size += length
     yield start, len(tokens)
-
-
-def _length(text: Text) -> int:
-    return estimate_pieces(text.split()) if isinstance(text, str) else len(text)
 
 
 def _drain(queue: deque[T]) -> Iterator[T]:

@@ -6,12 +6,20 @@ The number of pieces depends on the vocabulary, which the client does not have.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...types import PreparedSentence
+from ...types import BatchLimits, PreparedSentence
+from .connection import Text
 
-__all__ = ["SPECIAL", "ServerSentence", "as_text", "estimate_pieces", "minimum_pieces"]
+__all__ = [
+    "SPECIAL",
+    "ServerSentence",
+    "as_text",
+    "estimate_pieces",
+    "minimum_pieces",
+    "padded_batches",
+]
 
 SPECIAL = 2
 """``[CLS]`` and ``[SEP]``, which count towards ``max_seq_len``."""
@@ -46,6 +54,36 @@ def estimate_pieces(tokens: Iterable[str]) -> int:
     4
     """
     return sum(1 + max(0, len(token) - 6) // 6 for token in tokens)
+
+
+def padded_batches(
+    texts: Iterable[Text], limits: BatchLimits, fixed_length: int | None
+) -> Iterator[list[Text]]:
+    """Divide texts into requests, in order.
+
+    A server pads all texts of a request to the longest, so a long text is not sent with many short
+    ones.
+
+    Args:
+        texts: Sentences, or the pieces of sentences.
+        limits: The most texts of a request, and the most pieces, padding included.
+        fixed_length: The length to which the server pads all texts; None for that of the longest.
+
+    >>> list(padded_batches(["a", "b", "c d e f g h"], BatchLimits(pieces=16, sentences=9), None))
+    [['a', 'b'], ['c d e f g h']]
+    """
+    batch: list[Text] = []
+    longest = 0
+    for text in texts:
+        pieces = estimate_pieces(text.split()) if isinstance(text, str) else len(text)
+        length = fixed_length or SPECIAL + pieces
+        longest = max(longest, length)
+        if batch and (len(batch) >= limits.sentences or (len(batch) + 1) * longest > limits.pieces):
+            yield batch
+            batch, longest = [], length
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 def minimum_pieces(sentence: ServerSentence) -> int:

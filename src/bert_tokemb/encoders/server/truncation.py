@@ -12,8 +12,9 @@ from sys import maxsize
 from typing import NamedTuple
 
 from ...tokenization.alignment import align, align_closely, spell
+from ...types import BatchLimits
 from .requests import HARMLESS, RequestQueue
-from .sentences import SPECIAL, ServerSentence, as_text, minimum_pieces
+from .sentences import SPECIAL, ServerSentence, as_text, minimum_pieces, padded_batches
 
 __all__ = ["Alignment", "LengthLimit"]
 
@@ -34,12 +35,15 @@ class LengthLimit:
     Args:
         requests: Requests to the server.
         max_seq_len: The server's setting; None for NONE.
-        batch_size: The most sentences of a request.
+        batch_limits: The most sentences and pieces of a request.
     """
 
-    def __init__(self, requests: RequestQueue, max_seq_len: int | None, batch_size: int) -> None:
+    def __init__(
+        self, requests: RequestQueue, max_seq_len: int | None, batch_limits: BatchLimits
+    ) -> None:
         self._requests = requests
-        self._batch_size = batch_size
+        self._batch_limits = batch_limits
+        self._fixed_length = max_seq_len
         self.pieces = max_seq_len - SPECIAL if max_seq_len else maxsize
         """The limit, special tokens excluded; ``sys.maxsize`` while it is unknown."""
         # The most pieces in any reply so far. A sentence with fewer pieces was not cut. The limit
@@ -111,8 +115,7 @@ class LengthLimit:
     def _pieces_of(self, texts: Sequence[str], line: int) -> list[list[str]]:
         """Ask for the pieces of some texts, any of which may be cut."""
         found: list[list[str]] = []
-        for i in range(0, len(texts), self._batch_size):
-            batch = list(texts[i : i + self._batch_size])
+        for batch in padded_batches(texts, self._batch_limits, self._fixed_length):
             reply = self._requests.wait(self._requests.send(batch, [line] * len(batch)))
             found += [pieces[1:-1] for pieces in reply.pieces]
         self.observe(found)
