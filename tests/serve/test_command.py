@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from bert_tokemb.errors import LongSentenceError
 from bert_tokemb.serve.pooling import Pooling
 from support.client import connect
 from support.command import Command
-from support.ours import OurServer, invoke_serve
+from support.ours import OurServer, invoke_serve, serve_command, wait_until
 from support.tiny import write_tiny
 
 
@@ -201,6 +202,56 @@ def test_ready_file_may_be_a_device(shared_tiny: Path) -> None:
     with OurServer("--model", shared_tiny, "--ready-file", os.devnull) as server:
         assert server.stop() == 0
     assert Path(os.devnull).stat().st_rdev == before.st_rdev != 0
+
+
+def test_ready_file_is_removed_through_a_link(shared_tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "ready")
+    serve_with_ready_file(tmp_path / "link", shared_tiny)
+    assert not (tmp_path / "ready").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("other", "exists and is no ready file: remove it, or give another path"),
+        ("pipe", "is a pipe: give the path of a file"),
+        ("running", "belongs to the server that is running at 127.0.0.1:"),
+    ],
+)
+def test_ready_file_must_not_be_anything_else(
+    kind: str, message: str, shared_tiny: Path, tmp_path: Path, invoke: Command
+) -> None:
+    ready = tmp_path / "ready"
+    with socket.create_server(("127.0.0.1", 0)) as running:
+        content = f"127.0.0.1:{running.getsockname()[1]}:1\n"
+        if kind == "pipe":
+            os.mkfifo(ready)
+        else:
+            ready.write_text(content if kind == "running" else "important\n")
+        done = invoke("serve", "--model", shared_tiny, "--ready-file", ready)
+    assert done.returncode == 2
+    assert f"bert-tokemb: error: --ready-file {ready} {message}" in done.stderr
+    assert kind == "pipe" or ready.read_text() in (content, "important\n")
+
+
+def test_stale_ready_file_is_replaced(shared_tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "ready").write_text("127.0.0.1:1:2\n")
+    with OurServer("--model", shared_tiny, "--ready-file", tmp_path / "ready") as server:
+        assert (tmp_path / "ready").read_text() == f"{server.address}\n"
+        assert server.stop() == 0
+
+
+def test_ready_line_that_cannot_be_printed_is_logged(shared_tiny: Path, tmp_path: Path) -> None:
+    command = serve_command("--model", shared_tiny, "--ready-file", tmp_path / "ready")
+    with (
+        open("/dev/full", "w") as full,  # noqa: PTH123
+        subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        wait_until((tmp_path / "ready").exists)
+        line = process.stderr.readline()
+        process.terminate()
+        assert process.wait(60) == 0
+    assert json.loads(line)["event"] == "cannot print that the server is ready"
 
 
 # --- Errors -----------------------------------------------------------------------------------

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from ..errors import ModelError, UsageError
@@ -22,10 +19,10 @@ from ..serve.server import Server, wordpiece_tokenizer
 from ..serve.settings import Settings
 from ..serve.sockets import Sockets
 from ..signals import call_on_signals
-from ..storage.workspace import atomic_file
 from .console import PROGRAM
 from .json_log import json_log
 from .original_flags import notes, with_defaults
+from .ready_file import announced, check_ready_file
 
 __all__ = ["launch", "resolve_host"]
 
@@ -53,8 +50,8 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
     Raises:
         TokembError: if the model cannot be used, a port cannot be bound, or the like.
     """
-    if options["ready_file"] == "":
-        raise UsageError("--ready-file is empty: give the path of a file")
+    if options["ready_file"] is not None:
+        check_ready_file(options["ready_file"])
     verbose = options["verbose"] or bool(original and original.get("verbose"))
     with json_log(sys.stderr, logging.INFO if verbose else logging.WARNING):
         host = resolve_host(options["host"])
@@ -74,7 +71,8 @@ def launch(options: Mapping[str, Any], original: Mapping[str, Any] | None) -> No
             )
             with call_on_signals(server.stop):
                 server.start()
-                with _announced(sockets, options["ready_file"]):
+                address = f"{sockets.host}:{sockets.port}:{sockets.port_out}"
+                with announced(address, options["ready_file"]):
                     server.run()
                 server.finish()
 
@@ -175,33 +173,3 @@ def resolve_host(host: str) -> str:
             extra={"host": address},
         )
     return address
-
-
-@contextmanager
-def _announced(sockets: Sockets, ready_file: str | None) -> Iterator[None]:
-    """Print and write where the server listens; remove the file at the end."""
-    address = f"{sockets.host}:{sockets.port}:{sockets.port_out}"
-    if ready_file is not None:
-        with atomic_file(ready_file) as file:
-            file.write(f"{address}\n".encode())
-    if sys.stdout is not None:
-        # In a thread, since a pipe without a reader may be full.
-        line = f"ready {address}\n".encode()
-        Thread(target=_print, args=(sys.stdout.fileno(), line), daemon=True).start()
-    try:
-        yield
-    finally:
-        if ready_file is not None:
-            _remove(Path(ready_file), f"{address}\n")
-
-
-def _print(descriptor: int, line: bytes) -> None:
-    with suppress(OSError):
-        os.write(descriptor, line)
-
-
-def _remove(path: Path, content: str) -> None:
-    """Remove a regular file that still has this content."""
-    with suppress(OSError, UnicodeError):
-        if path.is_file() and path.read_text("utf-8") == content:
-            path.unlink()
