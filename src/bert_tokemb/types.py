@@ -28,6 +28,8 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Layer",
+    "LayerPooling",
+    "Layers",
     "LongSentences",
     "P",
     "PreparedSentence",
@@ -42,6 +44,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 Layer = int | Literal["embeddings"]
 """A hidden layer, 0 for the first and -1 for the last, or the output of the embedding layer."""
+
+Layers = Sequence[Layer] | Literal["all"]
+"""Layers; ``"all"`` are the embeddings and all hidden layers, from the first to the last."""
+
+LayerPooling = Literal["concat", "mean", "sum"]
+"""How the vectors of several layers become one."""
 
 LongSentences = Literal["window", "error"]
 """What to do with a sentence that is too long for the model: embed it in windows, or raise."""
@@ -227,6 +235,10 @@ class Encoder(Protocol[P]):
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float16."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that make up its vectors; a hidden layer by its number, -1 for the last."""
 
     @property
     def batch_limits(self) -> BatchLimits:

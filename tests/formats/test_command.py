@@ -7,9 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import polars
+import pyarrow.parquet as pq
 import pytest
 
 import bert_tokemb
+from bert_tokemb.formats.registry import open_reader
 from support.command import Command, load
 from support.standin import StandIn
 
@@ -93,12 +95,12 @@ def test_chosen_format_wins_over_the_name(embed: Embed) -> None:
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])
-def test_hdf5_shape_is_selectable(
+def test_layer_of_a_server_is_written_separately(
     way: str, server: StandIn, invoke: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text(TEXT, encoding="utf-8")
-    options = ["--hdf5-shape", "3d"] if way == "option" else []
-    env = {} if way == "option" else {"BERT_TOKEMB_HDF5_SHAPE": "3d"}
+    options = ["--layer-pooling", "stack"] if way == "option" else []
+    env = {} if way == "option" else {"BERT_TOKEMB_LAYER_POOLING": "stack"}
     command = ("embed", "text", "--server", server.address, "-o", "out.h5", "--dtype", "float16")
     done = invoke(*command, *options, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -107,20 +109,60 @@ def test_hdf5_shape_is_selectable(
         assert file["0"].dtype == np.float16
 
 
-@pytest.mark.parametrize("name", ["out.pkl", "out.parquet", "out.npyd", "-"])
-def test_hdf5_shape_is_refused_for_other_formats(
+@pytest.mark.parametrize("name", ["out.pkl", "out.npyd", "-"])
+def test_layers_are_not_separate_in_other_formats(
     name: str, server: StandIn, invoke: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("a\n")
     command = ("embed", "text", "-o", name, "--quiet", "--server", server.address)
-    done = invoke(*command, "--hdf5-shape", "2d", cwd=tmp_path)
+    done = invoke(*command, "--layer-pooling", "stack", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--hdf5-shape" in done.stderr
-    assert ".h5" in done.stderr
+    assert "--layer-pooling stack needs an --output that ends in .h5 or .parquet" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
     # The environment may be set for other runs.
-    done = invoke(*command, env={"BERT_TOKEMB_HDF5_SHAPE": "3d"}, cwd=tmp_path)
+    done = invoke(*command, env={"BERT_TOKEMB_LAYER_POOLING": "stack"}, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_layers_of_a_model_are_pooled(shared_tiny: Path, invoke: Command, tmp_path: Path) -> None:
+    """`all` is what transformers calls hidden_states."""
+    (tmp_path / "text").write_text("hello world\n\na b\n")
+
+    def embed(name: str, *options: str) -> None:
+        command = ("embed", "text", "-o", name, "--model", shared_tiny, "--layers", "all")
+        done = invoke(*command, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    embed("concat.pkl")
+    concat = load(tmp_path / "concat.pkl")
+    layers = [np.split(array, 4, axis=1) for array in concat]
+    for pooling, function in (("mean", np.mean), ("sum", np.sum)):
+        embed(f"{pooling}.pkl", "--layer-pooling", pooling)
+        for array, own in zip(load(tmp_path / f"{pooling}.pkl"), layers, strict=True):
+            np.testing.assert_allclose(array, function(own, axis=0), atol=1e-5)
+    embed("stack.h5", "--layer-pooling", "stack")
+    with h5py.File(tmp_path / "stack.h5") as file:
+        for i, own in enumerate(layers):
+            np.testing.assert_array_equal(file[str(i)][()], np.stack(own), strict=True)
+    embed("stack.parquet", "--layer-pooling", "stack")
+    table = pq.read_table(tmp_path / "stack.parquet")
+    columns = ["layer_embeddings", "layer_-3", "layer_-2", "layer_-1"]
+    assert table.column_names == ["line", "words", *columns]
+    assert table["layer_-1"][2].as_py() == layers[2][3].tolist()
+    for name in ("stack.h5", "stack.parquet"):
+        with open_reader(str(tmp_path / name)) as reader:
+            for array, expected in zip(reader, concat, strict=True):
+                np.testing.assert_array_equal(array, expected, strict=True)
+
+
+def test_layers_of_a_server_cannot_be_combined(
+    server: StandIn, invoke: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("a\n")
+    command = ("embed", "text", "-o", "out.pkl", "--server", server.address)
+    done = invoke(*command, "--layer-pooling", "mean", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--layer-pooling mean cannot be used with a server" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["npyd", "h5", "parquet"])

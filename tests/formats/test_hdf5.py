@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from bert_tokemb.errors import InputError, OutputError
-from bert_tokemb.formats.base import SentenceShape
 from bert_tokemb.formats.hdf5 import Hdf5Reader, Hdf5Writer
 from bert_tokemb.formats.inspection import inspect
+from bert_tokemb.types import Layer
 from support.memory import run_and_measure
 from support.results import numbered, sentences_of, write_result
 
@@ -20,23 +21,24 @@ LINES = ["Hello World !", "", "Gr\u00fc\u00dfe aus \u6771\u4eac", "hank", "Hello
 ABOUT = {"strategy": "avg"}
 
 
-def write(path: Path, dtype: str = "float32", shape: SentenceShape = "2d", lines: int = 5) -> None:
+def write(path: Path, dtype: str = "float32", layers: Sequence[Layer] = (), lines: int = 5) -> None:
     sentences = numbered(LINES[:lines], dtype)
-    write_result(path, sentences, "h5", about=ABOUT, shape=shape)
+    write_result(path, sentences, "h5", about=ABOUT, layers=layers)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("shape", ["2d", "3d"])
+@pytest.mark.parametrize("layers", [(), (-1,), ("embeddings", -1)])
 def test_h5py_reads_a_dataset_for_each_line(
-    shape: SentenceShape, dtype: str, tmp_path: Path
+    layers: Sequence[Layer], dtype: str, tmp_path: Path
 ) -> None:
-    write(tmp_path / "out.h5", dtype, shape)
+    write(tmp_path / "out.h5", dtype, layers)
     with h5py.File(tmp_path / "out.h5") as file:
         assert set(file) == {"0", "1", "2", "3", "4", "sentence_to_index"}
         for i, sentence in enumerate(numbered(LINES, dtype)):
             found = file[str(i)][()]
             assert found.dtype == np.dtype(dtype)
-            expected = sentence.array[np.newaxis] if shape == "3d" else sentence.array
+            split = np.split(sentence.array, len(layers) or 1, axis=1)
+            expected = np.stack(split) if layers else sentence.array
             np.testing.assert_array_equal(found, expected, strict=True)
 
 
@@ -84,9 +86,9 @@ def test_writer_refuses_an_index_that_hdf5_cannot_store(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["short.h5"]
 
 
-@pytest.mark.parametrize("shape", ["2d", "3d"])
-def test_reader_reads_both_shapes(shape: SentenceShape, tmp_path: Path) -> None:
-    write(tmp_path / "out.h5", shape=shape)
+@pytest.mark.parametrize("layers", [(), (-1,), ("embeddings", -1)])
+def test_reader_puts_layers_side_by_side(layers: Sequence[Layer], tmp_path: Path) -> None:
+    write(tmp_path / "out.h5", layers=layers)
     with Hdf5Reader(str(tmp_path / "out.h5")) as reader:
         assert reader.about == ABOUT
         for array, sentence in zip(reader, numbered(LINES), strict=True):
@@ -112,7 +114,10 @@ def test_reader_reads_files_of_allennlp(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"0": np.ones((3, 2, 4), "f4")}, "contain word vectors: its array 1 is float32 of shape"),
+        (
+            {"0": np.ones((3, 2, 4, 1), "f4")},
+            "contain word vectors: its array 1 is float32 of shape",
+        ),
         ({"0": np.ones((2, 4), "i4")}, "/0 is not a dataset of floats"),
         ({"0": "text"}, "/0 is not a dataset of floats"),
         ({"0/a": np.ones((2, 4), "f4")}, "/0 is not a dataset of floats"),

@@ -256,7 +256,7 @@ def test_run_resumes_after_the_server_has_stopped(tmp_path: Path) -> None:
             "do_lower_case was True and is False; strip_accents was True and is False",
         ),
         (("--format", "npyd"), "format was pkl and is npyd"),
-        (("--format", "h5"), "format was pkl and is h5; hdf5_shape was None and is 2d"),
+        (("--format", "h5"), "format was pkl and is h5"),
     ],
 )
 def test_different_command_is_refused(options: tuple[str, ...], named: str, run: Run) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bert_tokemb.formats.base import Content, SentenceShape, Writer
+from bert_tokemb.formats.base import Content, Writer
 from bert_tokemb.formats.output import Output
 from bert_tokemb.formats.registry import FORMATS
 from bert_tokemb.storage.target import OutputTarget
-from bert_tokemb.types import EmbeddedSentence
+from bert_tokemb.types import EmbeddedSentence, Layer
 
 __all__ = ["numbered", "sentences_of", "write_result"]
 
@@ -39,7 +39,7 @@ def write_result(
     kind: str,
     *,
     about: Mapping[str, Any] | None = None,
-    shape: SentenceShape = "2d",
+    layers: Sequence[Layer] = (),
     writer: type[Writer] | None = None,
 ) -> None:
     """Write a result; the first sentence determines the width and the data type.
@@ -51,7 +51,7 @@ def write_result(
     array = sentences[0].array if sentences else np.empty((0, 2), np.float32)
     format = replace(FORMATS[kind], writer=writer or FORMATS[kind].writer)
     with Output(OutputTarget.resolve(str(path)), format) as output:
-        output.start(Content(array.shape[1], array.dtype, about or {}, shape))
+        output.start(Content(array.shape[1], array.dtype, about or {}, layers))
         for sentence in sentences:
             output.write(sentence)
         output.finish()

@@ -62,12 +62,6 @@ def _complete_strategy(
     "the layout of AllenNLP's elmo command (h5), or Parquet.",
 )
 @option(
-    "--hdf5-shape",
-    type=click.Choice(["2d", "3d"]),
-    default="2d",
-    help="Shape of a sentence in HDF5: n x c (2d) or 1 x n x c (3d).",
-)
-@option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     show_default="the type that the encoder computes",
@@ -114,6 +108,13 @@ def _complete_strategy(
 )
 @model_option(group="Local encoder")
 @layers_option()
+@option(
+    "--layer-pooling",
+    type=click.Choice(["concat", "mean", "sum", "stack"]),
+    default="concat",
+    help="What to do with several layers: put their vectors side by side, combine them, or write "
+    "them separately (stack): in HDF5 as layers x n x c, in Parquet as a column per layer.",
+)
 @max_seq_len_option()
 @cased_option()
 @device_option()
@@ -162,12 +163,18 @@ def _embed(options: Mapping[str, Any], given: Collection[str]) -> None:
         from ..jobs.options import EmbedOptions
         from .encoder_choice import ENCODER_OPTIONS, choose_encoder
 
-    job = EmbedOptions(**{name: options[name] for name in options if name not in ENCODER_OPTIONS})
+    format = format_of(options["output_name"], options["output_format"])
+    is_stacked = options["layer_pooling"] == "stack"
+    job = EmbedOptions(
+        **{name: options[name] for name in options if name not in ENCODER_OPTIONS},
+        separate_layers=is_stacked and format.writer.has_layers,
+    )
     log_to_stderr(logging.ERROR if job.quiet else logging.WARNING)
-    format = format_of(job.output_name, job.output_format)
-    if "hdf5_shape" in given and format.name != "h5":
+    # The environment may be set for other runs.
+    if is_stacked and "layer_pooling" in given and not format.writer.has_layers:
         raise UsageError(
-            "--hdf5-shape applies only to HDF5: give --format h5, or an --output that ends in .h5"
+            "--layer-pooling stack needs an --output that ends in .h5 or .parquet, or --format h5 "
+            f"or parquet: the arrays of {format.name} are n x c"
         )
     if job.report_name == "":
         raise UsageError("the name of the report is empty: give a path as --report")

@@ -25,7 +25,11 @@ _LOCAL_OPTIONS = ("layers", "max_seq_len", "cased", "device", "precision", "thre
 _SERVER_OPTIONS = ("timeout", "retries")
 _COMMON_OPTIONS = ("long_sentences",)
 
-ENCODER_OPTIONS = {"server", "default_server", "model", *_LOCAL_OPTIONS, *_SERVER_OPTIONS}
+ENCODER_OPTIONS = {
+    *("server", "default_server", "model", "layer_pooling"),
+    *_LOCAL_OPTIONS,
+    *_SERVER_OPTIONS,
+}
 """The options that only :func:`choose_encoder` uses."""
 
 _PROBE_TIMEOUT = 1.0  # seconds; on this machine a connection is accepted or refused at once
@@ -109,6 +113,11 @@ def _open_server(address: Address, options: Mapping[str, Any]) -> AnyEncoder:
     with hold_signals():
         from ..encoders.server.encoder import ServerEncoder
 
+    if (pooling := options.get("layer_pooling", "concat")) in ("mean", "sum"):
+        raise UsageError(
+            f"--layer-pooling {pooling} cannot be used with a server, which puts its layers side "
+            "by side: give --model to compute in this process"
+        )
     return ServerEncoder(address, **_some(options, _SERVER_OPTIONS))
 
 
@@ -116,7 +125,13 @@ def _open_local(model: str | None, options: Mapping[str, Any]) -> AnyEncoder:
     with importing("the local encoder", "local"):
         from ..encoders.local import open_local
 
-    return open_local(model, **_some(options, _LOCAL_OPTIONS))
+    # Layers that are written separately are side by side until then.
+    pooling = options.get("layer_pooling", "concat")
+    return open_local(
+        model,
+        layer_pooling="concat" if pooling == "stack" else pooling,
+        **_some(options, _LOCAL_OPTIONS),
+    )
 
 
 def _some(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

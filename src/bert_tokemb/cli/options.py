@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from ..encoders.server.address import Address
+    from ..types import Layer, Layers
 
 __all__ = [
     "PATH",
@@ -20,6 +21,7 @@ __all__ = [
     "default_server_option",
     "device_option",
     "given_names",
+    "hidden_layers",
     "layers_option",
     "max_seq_len_option",
     "model_option",
@@ -119,7 +121,21 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 16
 
 
-def _layers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+def _layers(ctx: click.Context, param: click.Parameter, value: str) -> Layers:
+    if value == "all":
+        return "all"
+    try:
+        return [_layer(text) for text in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not {param.metavar}", ctx, param) from None
+
+
+def _layer(text: str) -> Layer:
+    return "embeddings" if text == "embeddings" else int(text)
+
+
+def hidden_layers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    """Parse numbers of hidden layers."""
     try:
         return [int(number) for number in value.split(",")]
     except ValueError:
@@ -200,8 +216,9 @@ layers_option = partial(
     "--layers",
     callback=_layers,
     default="-2",
-    metavar="N[,N...]",
-    help="Hidden layers to concatenate, in this order; -1 is the last.",
+    metavar="N[,N...]|all",
+    help="Hidden layers, in this order; -1 is the last. `embeddings` in place of a number is the "
+    "output of the embedding layer; `all` are the embeddings and all hidden layers.",
 )
 
 max_seq_len_option = partial(

@@ -17,6 +17,7 @@ from .options import (
     cased_option,
     device_option,
     given_names,
+    hidden_layers,
     layers_option,
     max_seq_len_option,
     model_option,
@@ -98,7 +99,11 @@ def _is_original(argument: str) -> bool:
     help="NONE returns the vectors of all pieces of a sentence. REDUCE_MEAN, REDUCE_MAX, "
     "REDUCE_MEAN_MAX, CLS_TOKEN (FIRST_TOKEN) and SEP_TOKEN (LAST_TOKEN) return one vector.",
 )
-@layers_option()
+@layers_option(
+    callback=hidden_layers,
+    metavar="N[,N...]",
+    help="Hidden layers to concatenate, in this order; -1 is the last.",
+)
 @max_seq_len_option(
     type=click.IntRange(min=4),
     help="Length of all sentences, [CLS] and [SEP] included: longer ones are cut, shorter ones "

@@ -25,6 +25,8 @@ from ..types import (
     FloatArray,
     IntArray,
     Layer,
+    LayerPooling,
+    Layers,
     LongSentences,
     PreparedSentence,
     Sentence,
@@ -40,7 +42,8 @@ R = TypeVar("R")
 def open_local(
     model: str | None = None,
     *,
-    layers: Sequence[Layer] = (-2,),
+    layers: Layers = (-2,),
+    layer_pooling: LayerPooling = "concat",
     max_seq_len: int | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -53,7 +56,8 @@ def open_local(
     Args:
         model: A directory, or the id of a model on the Hugging Face hub; by default
             :data:`bert_tokemb.models.loading.DEFAULT_MODEL`.
-        layers: The layers to concatenate; see :class:`bert_tokemb.models.engine.Engine`.
+        layers: See :class:`bert_tokemb.models.engine.Engine`.
+        layer_pooling: See :class:`bert_tokemb.models.engine.Engine`.
         max_seq_len: See :class:`LocalEncoder`.
         device: See :class:`bert_tokemb.models.engine.Engine`.
         precision: See :class:`bert_tokemb.models.engine.Engine`.
@@ -67,10 +71,18 @@ def open_local(
     """
     loaded = load_model(DEFAULT_MODEL if model is None else model, cased=cased)
     n = loaded.config.num_hidden_layers
-    distinct = {layer if layer == "embeddings" else layer % n for layer in layers}
-    if len(distinct) < len(layers):
-        raise UsageError(f"give each layer once, not {list(layers)}")
-    engine = Engine(loaded, layers, device=device, precision=precision, threads=threads)
+    if layers != "all":
+        distinct = {layer if layer == "embeddings" else layer % n for layer in layers}
+        if len(distinct) < len(layers):
+            raise UsageError(f"give each layer once, not {list(layers)}")
+    engine = Engine(
+        loaded,
+        layers,
+        layer_pooling=layer_pooling,
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
     return LocalEncoder(engine, max_seq_len=max_seq_len, long_sentences=long_sentences)
 
 
@@ -128,8 +140,13 @@ class LocalEncoder:
 
     @property
     def width(self) -> int:
-        """``c``: hidden_size × number of layers."""
+        """``c``: hidden_size × the number of layers that are side by side."""
         return self._engine.width
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that make up its vectors; a hidden layer by its number, -1 for the last."""
+        return self._engine.layers_from_last
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -145,9 +162,11 @@ class LocalEncoder:
     def settings(self) -> Mapping[str, Any]:
         """The settings of the engine that determine the vectors."""
         engine = self._engine
+        pooling = engine.layer_pooling
         return {
             "encoder": "local",
-            "layers": engine.layers_from_last,
+            "layers": self.layers,
+            **({"layer_pooling": pooling} if pooling != "concat" else {}),
             "max_seq_len": self._max_seq_len,
             "device": engine.device,
             "precision": engine.precision,

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import PARSER_ERRORS, InputError, translate
-from ..types import EmbeddedSentence
+from ..types import EmbeddedSentence, Layer
 
-__all__ = ["Content", "OpenFile", "Position", "Reader", "SentenceShape", "Writer", "about_of"]
+__all__ = ["Content", "OpenFile", "Position", "Reader", "Writer", "about_of"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Reader")
 
 Position: TypeAlias = Mapping[str, int]
 """How far a result has been written, and checksums, in numbers that its format chooses."""
-
-
-SentenceShape = Literal["2d", "3d"]
-"""``(n, c)``, or ``(1, n, c)``, as AllenNLP writes for one layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +32,8 @@ class Content:
     dtype: np.dtype[Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     """How they are computed; JSON values."""
-    shape: SentenceShape = "2d"
-    """The shape of a sentence, in a format that offers the choice."""
+    layers: Sequence[Layer] = ()
+    """If not empty, the layers that are written separately instead of side by side."""
 
     def metadata(self, format_id: str) -> dict[str, Any]:
         """Return the metadata that a result contains, as JSON values.
@@ -137,6 +133,8 @@ class Writer(ABC):
     is_directory: ClassVar[bool] = False
     is_resumable: ClassVar[bool] = False
     """Whether the sentences before a position can be kept."""
+    has_layers: ClassVar[bool] = False
+    """Whether layers can be written separately."""
     is_streamable: ClassVar[bool] = False
     """Whether it can be written to a pipe."""
     bytes_per_sentence: ClassVar[int]

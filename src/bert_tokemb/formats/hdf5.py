@@ -20,7 +20,7 @@ from ..errors import PARSER_ERRORS, InputError, OutputError
 from ..extras import importing
 from ..humanize import format_bytes
 from ..storage.seekable_file import SeekableFile
-from ..types import EmbeddedSentence
+from ..types import EmbeddedSentence, FloatArray
 from .base import Content, OpenFile, Position, Reader, Writer, about_of
 
 __all__ = ["Hdf5Reader", "Hdf5Writer"]
@@ -40,13 +40,14 @@ class Hdf5Writer(Writer):
     max_index: ClassVar[int] = (1 << 32) - 1
     """The most bytes that ``sentence_to_index`` may have: HDF5 stores its length in 32 bits."""
     bytes_per_sentence = 300  # measured
+    has_layers = True
 
     def __init__(
         self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
     ) -> None:
         self._name = name
         self._h5py = h5py = _import_h5py()
-        self._leading = (1,) if content.shape == "3d" else ()
+        self._layers = len(content.layers)
         self._seen: set[str] = set()
         self._index = bytearray()
         self._dtype = content.dtype.newbyteorder("<")
@@ -73,14 +74,14 @@ class Hdf5Writer(Writer):
     def write(self, sentence: EmbeddedSentence) -> None:
         """Write the dataset of a sentence."""
         key = str(sentence.line - 1)
-        values = np.ascontiguousarray(sentence.array, self._dtype)
+        values = np.ascontiguousarray(split_layers(sentence.array, self._layers), self._dtype)
         h5d, h5s = self._h5py.h5d, self._h5py.h5s
         # create_dataset takes twice as long for a sentence of average length.
         with self._file.lent():
-            space = h5s.create_simple((*self._leading, *values.shape))
+            space = h5s.create_simple(values.shape)
             dataset = h5d.create(self._hdf5.id, key.encode(), self._type, space, self._settings)
             if values.size:
-                dataset.write(h5s.ALL, h5s.ALL, values.reshape(space.shape))
+                dataset.write(h5s.ALL, h5s.ALL, values)
         self._add_to_index(" ".join(sentence.words), key)
 
     def _add_to_index(self, text: str, key: str) -> None:
@@ -111,7 +112,8 @@ class Hdf5Writer(Writer):
 class Hdf5Reader(Reader):
     """Reads the arrays of an HDF5 file whose datasets are named by numbers, in that order.
 
-    The file may come from another program. A dataset of shape ``(1, n, c)`` is read as ``(n, c)``.
+    The file may come from another program. A dataset of shape ``(layers, n, c)`` is read as
+    ``(n, layers * c)``.
 
     Raises:
         InputError: if h5py is not installed, or the file is damaged or has no such datasets.
@@ -148,7 +150,7 @@ class Hdf5Reader(Reader):
         for name in names:
             with self._parsing():
                 array = self._read(self._hdf5[name])
-            yield array[0] if array.ndim == 3 and len(array) == 1 else array
+            yield np.concatenate(array, axis=1) if array.ndim == 3 and len(array) else array
 
     def _read(self, dataset: Any) -> npt.NDArray[Any]:
         if not isinstance(dataset, self._h5py.Dataset) or dataset.dtype.kind != "f":
@@ -157,6 +159,19 @@ class Hdf5Reader(Reader):
 
     def close(self) -> None:
         self._hdf5.close()
+
+
+def split_layers(vectors: FloatArray, layers: int) -> FloatArray:
+    """Return ``(layers, n, c)`` for ``(n, layers * c)`` vectors; the vectors themselves for 0.
+
+    >>> split_layers(np.arange(4.0).reshape(1, 4), 2).tolist()
+    [[[0.0, 1.0]], [[2.0, 3.0]]]
+    """
+    if not layers:
+        return vectors
+    n, width = vectors.shape
+    separate: FloatArray = vectors.reshape(n, layers, width // layers).swapaxes(0, 1)
+    return separate
 
 
 def _import_h5py() -> Any:

@@ -33,6 +33,8 @@ _PER_SENTENCE = _PER_WORD = 16
 _ROWS_READ = 64
 
 _WORDS = "words.list.element"
+_VECTORS = "vectors"
+_LAYER = "layer_"
 
 
 class ParquetWriter(Writer):
@@ -44,6 +46,7 @@ class ParquetWriter(Writer):
     A writer holds one in memory, and so does a reader.
     """
     bytes_per_sentence = 100  # mostly words
+    has_layers = True
 
     def __init__(
         self, name: str, open_file: OpenFile, content: Content, position: Position | None = None
@@ -51,12 +54,13 @@ class ParquetWriter(Writer):
         self._pa, pq = _import_pyarrow()
         self._group = _RowGroup()
         pa = self._pa
-        self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width)
+        columns = [f"{_LAYER}{layer}" for layer in content.layers] or [_VECTORS]
+        self._row = pa.list_(pa.from_numpy_dtype(content.dtype), content.width // len(columns))
         schema = pa.schema(
             {
                 "line": pa.int64(),
                 "words": pa.list_(pa.string()),
-                "vectors": pa.large_list(self._row),
+                **{column: pa.large_list(self._row) for column in columns},
             },
             metadata={_METADATA: json.dumps(content.metadata(_FORMAT))},
         )
@@ -127,12 +131,15 @@ class _RowGroup:
 
     def table(self, pa: Any, row: Any, schema: Any) -> Any:
         """Return a ``pyarrow.Table``; ``row`` is the Arrow type of a vector."""
-        values = pa.array(np.concatenate(self._arrays).reshape(-1))
-        offsets = np.cumsum([0, *map(len, self._arrays)], dtype=np.int64)
-        vectors = pa.LargeListArray.from_arrays(
-            pa.array(offsets), pa.FixedSizeListArray.from_arrays(values, type=row)
-        )
-        return pa.table([pa.array(self.lines), pa.array(self._words), vectors], schema=schema)
+        offsets = pa.array(np.cumsum([0, *map(len, self._arrays)], dtype=np.int64))
+        columns = [
+            pa.LargeListArray.from_arrays(
+                offsets,
+                pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=row),
+            )
+            for values in np.split(np.concatenate(self._arrays), len(schema) - 2, axis=1)
+        ]
+        return pa.table([pa.array(self.lines), pa.array(self._words), *columns], schema=schema)
 
 
 def _size(one: EmbeddedSentence) -> int:
@@ -141,7 +148,9 @@ def _size(one: EmbeddedSentence) -> int:
 
 
 class ParquetReader(Reader):
-    """Reads the arrays in the column ``vectors`` of a Parquet file.
+    """Reads the arrays in the column ``vectors``, or those of the layers, of a Parquet file.
+
+    The vectors of several layers are put side by side.
 
     Raises:
         InputError: if pyarrow is not installed, or the file is damaged or has no such column.
@@ -166,25 +175,34 @@ class ParquetReader(Reader):
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         with self._parsing():
-            width = self._width()
-            batches = self._parquet.iter_batches(_ROWS_READ, columns=["vectors"])
+            columns = self._columns()
+            width = self._width(columns)
+            batches = self._parquet.iter_batches(_ROWS_READ, columns=columns)
         while True:
             with self._parsing():
                 batch = next(batches, None)
                 if batch is None:
                     return
-                arrays = [_array(row.values, width) for row in batch.column(0)]
+                layers = [[_array(row.values, width) for row in column] for column in batch.columns]
+                arrays = [np.concatenate(one, axis=1) for one in zip(*layers, strict=True)]
             yield from arrays
 
-    def _width(self) -> int:
-        """Return ``c``."""
+    def _columns(self) -> list[str]:
+        names = self._parquet.schema_arrow.names
+        return [name for name in names if name.startswith(_LAYER)] or [_VECTORS]
+
+    def _width(self, columns: Sequence[str]) -> int:
+        """Return the length of the vectors in each of some columns."""
         types, schema = self._pa.types, self._parquet.schema_arrow
-        if "vectors" in schema.names:
-            rows = schema.field("vectors").type
+        widths = set()
+        for column in columns:
+            rows = schema.field(column).type if column in schema.names else self._pa.null()
             if types.is_list(rows) or types.is_large_list(rows):
                 vector = rows.value_type
                 if types.is_fixed_size_list(vector) and types.is_floating(vector.value_type):
-                    return int(vector.list_size)
+                    widths.add(int(vector.list_size))
+        if len(widths) == 1:
+            return widths.pop()
         raise InputError(f"{self.path} has no column `vectors` of lists of vectors")
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..formats.base import SentenceShape
 from ..pipeline import LOOK_AHEAD
 from ..types import LongSentences
 
@@ -22,7 +21,8 @@ class EmbedOptions:
     """A path, or ``-`` for standard output."""
     output_format: str | None = None
     """By default, the format that the name of the output ends in."""
-    hdf5_shape: SentenceShape = "2d"
+    separate_layers: bool = False
+    """Whether to write the vectors of each layer separately, in a format that can do so."""
     dtype: str | None = None
     """By default, the data type of the encoder."""
     strategy: str = "avg"

@@ -63,7 +63,7 @@ class ResultIdentity:
             "version": version("bert-tokemb"),
             "unicode": unicodedata.unidata_version,  # decides how words become basic tokens
             "format": format.name,
-            **({"hdf5_shape": options.hdf5_shape} if format.name == "h5" else {}),
+            **({"separate_layers": True} if options.separate_layers else {}),
             "dtype": dtype.name,
             "strategy": options.strategy,
             "blank_lines": options.blank_lines,
@@ -74,7 +74,8 @@ class ResultIdentity:
         refusals = {"strict": options.strict, "long_sentences": options.long_sentences}
         about = {**encoder.source, **settings, **refusals}
         fingerprint = {**encoder.fingerprint(), "strategy": source_digest(options.strategy)}
-        content = Content(encoder.width, dtype, about, options.hdf5_shape)
+        layers = encoder.layers if options.separate_layers else ()
+        content = Content(encoder.width, dtype, about, layers)
         return cls(content, settings, fingerprint)
 
     def state(self, resume_point: ResumePoint, tally: Tally) -> Mapping[str, Any]:

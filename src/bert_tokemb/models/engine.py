@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import MemoryShortageError, ModelError, UsageError
-from ..types import BatchLimits, FloatArray, Layer
+from ..types import BatchLimits, FloatArray, Layer, LayerPooling, Layers
 from .architectures.encoder import depth_of
 from .cpus import available_cpus, exact_kernel_bits
 from .graph import INPUTS, OUTPUT, PARAMETER_FILE, GraphBuilder
@@ -50,6 +50,8 @@ class Engine:
         layers: The layers to compute, side by side in this order. Of the hidden layers, 0 is the
             first and -1 the last, as ``bert-serving-start -pooling_layer`` counts them;
             ``"embeddings"`` is the output of the embedding layer.
+        layer_pooling: ``concat`` puts the vectors of the layers side by side; ``mean`` and ``sum``
+            combine them.
         device: ``auto`` is a GPU if onnxruntime-gpu finds one, and otherwise the CPU.
         precision: ``int8`` quantizes kernels, and vectors before each product, on the CPU;
             ``fp16`` is for GPUs.
@@ -67,8 +69,9 @@ class Engine:
     def __init__(
         self,
         model: Model,
-        layers: Sequence[Layer] = (-2,),
+        layers: Layers = (-2,),
         *,
+        layer_pooling: LayerPooling = "concat",
         device: Device = "auto",
         precision: Precision = "fp32",
         threads: int | None = None,
@@ -80,7 +83,9 @@ class Engine:
         self.device = _choose_device(device, precision)
         self.precision = precision
         self.threads = threads or available_cpus()
-        self.width = len(self.layers) * model.config.hidden_size
+        self.layer_pooling = layer_pooling
+        side_by_side = len(self.layers) if layer_pooling == "concat" else 1
+        self.width = side_by_side * model.config.hidden_size
         self.dtype: np.dtype[Any] = np.dtype(np.float16 if precision == "fp16" else np.float32)
         parameters = self._make_parameters(position_embeddings, kernel_bits)
         self.checksum = checksum(parameters)
@@ -125,7 +130,12 @@ class Engine:
         feeds = dict(zip(INPUTS, (input_ids, token_type_ids, attention_mask), strict=True))
         with _memory_shortage():
             vectors: FloatArray = self._session.run([OUTPUT], feeds)[0]
-        return vectors
+            if self.layer_pooling == "concat":
+                return vectors
+            of_layers = vectors.reshape(*input_ids.shape, len(self.layers), self.width)
+            combine = np.mean if self.layer_pooling == "mean" else np.sum
+            combined: FloatArray = combine(of_layers, axis=2)
+            return combined
 
     def _make_parameters(
         self, position_embeddings: bool, kernel_bits: int | None
@@ -164,9 +174,11 @@ class Engine:
         return session
 
 
-def _absolute(layers: Sequence[Layer], model: Model) -> tuple[Layer, ...]:
+def _absolute(layers: Layers, model: Model) -> tuple[Layer, ...]:
     """Return the layers, the hidden ones counted from the first."""
     n = model.config.num_hidden_layers
+    if layers == "all":
+        return "embeddings", *range(n)
     for layer in layers:
         if layer != "embeddings" and not -n <= layer < n:
             raise UsageError(

@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import LongSentenceError
 from ...tokenization.alignment import first_rows, unknown_words
 from ...tokenization.basic import UNKNOWN, basic_tokens
-from ...types import BatchLimits, EncodedBatch, LongSentences, Sentence
+from ...types import BatchLimits, EncodedBatch, Layer, LongSentences, Sentence
 from ..vectors import sample_components
 from .address import Address
 from .connection import Reply
@@ -110,6 +110,12 @@ class ServerEncoder:
     def width(self) -> int:
         """``c``: hidden_size × the number of layers that the server concatenates."""
         return self._width
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that the server puts side by side."""
+        layers = self._config.get("pooling_layer")
+        return layers if isinstance(layers, list) else [-2]
 
     @property
     def dtype(self) -> np.dtype[Any]:
