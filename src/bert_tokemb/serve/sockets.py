@@ -1,15 +1,15 @@
 """The two sockets of a bert-serving-server.
 
 Clients push requests to the one, and subscribe to their names at the other, where replies are
-published.
-
-Both are raw sockets (``STREAM``), for which libzmq accepts, reads and writes and
-:mod:`bert_tokemb.serve.zmtp` speaks the protocol, because libzmq's own types do not suffice:
+published. These are plain TCP sockets on which :mod:`bert_tokemb.serve.zmtp` speaks the protocol of
+ZeroMQ, because the sockets of libzmq 4.3.5 do not suffice:
 
 * ``XPUB`` publishes a reply to all who have subscribed to a prefix of the client's name, also to
-  everything. In its manual mode, which could prevent that, libzmq 4.3.5 confuses subscribers after
-  a peer has sent anything but a subscription, as an HTTP client does.
+  everything. In its manual mode, which could prevent that, it confuses subscribers after a peer has
+  sent anything but a subscription, as an HTTP client does.
 * ``PULL`` receives a message of any number of frames before it can be refused.
+* ``STREAM`` leaves the protocol to the program, as plain sockets do, which also say how many bytes
+  the system has accepted.
 
 The queue of replies to a client is unlimited here. Each reply is tracked until the operating system
 has accepted it, so that :mod:`bert_tokemb.serve.reply_queue` can bound the memory.
@@ -20,11 +20,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import selectors
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import zmq
@@ -43,12 +45,13 @@ VERSIONS = {"pyzmq_version": zmq.pyzmq_version(), "zmq_version": zmq.zmq_version
 # TCP keep-alive, in seconds: detects clients whose machine has disappeared. The system of a client
 # that does not read still answers, so such a client keeps its replies.
 _IDLE, _INTERVAL, _PROBES = 60, 15, 4
-# What remains when the last reply is delivered: its last frame, of a few bytes.
-_LINGER = 1000  # milliseconds
 # Requests up to this multiple of the limit are received, to be answered with the limit.
 _RECEIVED_MULTIPLE = 4
 _MAX_REQUEST_FRAMES = 4
 _MAX_SUBSCRIPTION = 1024  # bytes
+_READ = 1 << 18  # bytes that are read at once
+_SENT_TOGETHER = 16  # chunks
+_BACKLOG = 1024  # connections that wait to be accepted
 
 # The first byte of what a subscriber sends.
 _SUBSCRIBE, _UNSUBSCRIBE = b"\1", b"\0"
@@ -60,6 +63,23 @@ class Subscription:
 
     name: bytes
     is_new: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """A connection to a peer."""
+
+    socket: socket.socket
+    peer: Peer
+    is_subscriber: bool
+    names: set[bytes] = field(default_factory=set)
+    """What it has subscribed to."""
+    unsent: deque[memoryview] = field(default_factory=deque)
+    queued: int = 0
+    """Bytes that have been queued so far."""
+    sent: int = 0
+    """Bytes that the system has accepted so far."""
+    is_closed: bool = False
 
 
 class Sockets:
@@ -81,45 +101,46 @@ class Sockets:
     def __init__(
         self, host: str, port: int, port_out: int, limits: Limits = DEFAULT_LIMITS
     ) -> None:
+        self.host = host
+        self._limits = limits
+        self._connections: set[_Connection] = set()
+        self._received: deque[list[bytes]] = deque()
+        self._changes: deque[Subscription] = deque()
+        self._subscribers: dict[bytes, set[_Connection]] = {}
+        """The connections that are subscribed to each name."""
         with ExitStack() as stack:
-            self.host = host
-            self._limits = limits
-            context = zmq.Context()
-            stack.callback(context.destroy, linger=_LINGER)
-            self._requests = _Socket(
-                context,
-                b"PULL",
-                partial(
-                    Peer,
-                    [b"PUSH"],
-                    max_frames=_MAX_REQUEST_FRAMES,
-                    max_bytes=_RECEIVED_MULTIPLE * limits.request_bytes,
-                ),
+            self._selector = stack.enter_context(selectors.DefaultSelector())
+            stack.callback(self._close_connections)
+            self._requests = stack.enter_context(_listen(host, port))
+            self._replies = stack.enter_context(_listen(host, port_out))
+            self.port, self.port_out = (
+                int(listener.getsockname()[1]) for listener in (self._requests, self._replies)
             )
-            self._replies = _Socket(
-                context,
-                b"PUB",
-                partial(Peer, [b"SUB", b"XSUB"], max_frames=1, max_bytes=_MAX_SUBSCRIPTION),
-            )
-            self.port = self._requests.bind(host, port)
-            self.port_out = self._replies.bind(host, port_out)
-            self._received: deque[list[bytes]] = deque()
-            self._subscribers: dict[bytes, set[bytes]] = {}
-            """The connections that are subscribed to each name."""
             self._wake_reader, self._wake_writer = os.pipe()
             for end in (self._wake_reader, self._wake_writer):
                 os.set_blocking(end, False)
                 stack.callback(os.close, end)
-            self._poller = zmq.Poller()
-            for source in (self._requests.raw, self._replies.raw, self._wake_reader):
-                self._poller.register(source, zmq.POLLIN)
+            for source in (self._requests, self._replies, self._wake_reader):
+                self._selector.register(source, selectors.EVENT_READ)
             self._stack = stack.pop_all()
 
     def wait(self, timeout: float) -> None:
-        """Return when a message arrives, after a call of :meth:`wake`, or after so many seconds."""
-        self._poller.poll(0 if self._received else round(timeout * 1000))
-        with suppress(BlockingIOError):
-            os.read(self._wake_reader, 4096)
+        """Return when something arrives, after a call of :meth:`wake`, or after so many seconds.
+
+        Replies are sent in the meantime.
+        """
+        has_arrived = self._received or self._changes
+        for key, events in self._selector.select(0 if has_arrived else timeout):
+            if isinstance(key.data, _Connection):
+                if events & selectors.EVENT_WRITE:
+                    self._send(key.data)
+                if events & selectors.EVENT_READ:
+                    self._read(key.data)
+            elif key.fileobj == self._wake_reader:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_reader, 4096)
+            else:
+                self._accept(key.fileobj)
 
     def wake(self) -> None:
         """Make :meth:`wait` return; callable from any thread and from signal handlers."""
@@ -128,45 +149,23 @@ class Sockets:
 
     def close_requests(self) -> None:
         """Accept no more requests."""
-        self._poller.unregister(self._requests.raw)
-        self._requests.raw.close(linger=0)
+        self._selector.unregister(self._requests)
+        self._requests.close()
+        for connection in [one for one in self._connections if not one.is_subscriber]:
+            self._close(connection)
 
     def requests(self, most: int) -> list[list[bytes]]:
         """Return the messages that have arrived: at most so many, and few if they are large."""
-        size = sum(len(frame) for message in self._received for frame in message)
-        while len(self._received) < most and size < self._limits.request_bytes:
-            arrived = self._requests.receive()
-            if arrived is None:
-                break
-            self._received += arrived.messages
-            size += arrived.size
-        return [self._received.popleft() for _ in range(min(most, len(self._received)))]
+        messages: list[list[bytes]] = []
+        size = 0
+        while self._received and len(messages) < most and size < self._limits.request_bytes:
+            messages.append(self._received.popleft())
+            size += sum(map(len, messages[-1]))
+        return messages
 
     def subscriptions(self, most: int) -> list[Subscription]:
-        """Return the changes of subscriptions that have arrived, after at most so many reads."""
-        changes: list[Subscription] = []
-        for _ in range(most):
-            arrived = self._replies.receive()
-            if arrived is None:
-                break
-            for (frame,) in arrived.messages:
-                changes += self._change(arrived.connection, frame[:1], frame[1:])
-            if arrived.is_end:
-                for name in list(self._subscribers):
-                    changes += self._change(arrived.connection, _UNSUBSCRIBE, name)
-        return changes
-
-    def _change(self, connection: bytes, action: bytes, name: bytes) -> Iterator[Subscription]:
-        subscribers = self._subscribers.get(name, set())
-        # All other frames, and subscriptions to everything, have no meaning here.
-        if action == _SUBSCRIBE and name:
-            self._subscribers[name] = subscribers | {connection}
-            yield Subscription(name, is_new=True)
-        elif action == _UNSUBSCRIBE and connection in subscribers:
-            subscribers.remove(connection)
-            if not subscribers:
-                del self._subscribers[name]
-                yield Subscription(name, is_new=False)
+        """Return the changes of subscriptions that have arrived, at most so many."""
+        return [self._changes.popleft() for _ in range(min(most, len(self._changes)))]
 
     def publish(self, frames: Sequence[Any]) -> Callable[[], bool]:
         """Send a reply to the clients that have subscribed to exactly its first frame.
@@ -174,25 +173,16 @@ class Sockets:
         Returns:
             A function that returns whether the reply has left the memory of this process.
         """
-        name, info, data, number = frames
-        size = memoryview(data).nbytes
-        head = [frame_header(len(name), more=True), name, frame_header(len(info), more=True), info]
-        head_bytes = b"".join([*head, frame_header(size, more=True)])
-        tail = frame_header(len(number), more=False) + number
-        trackers = []
-        for connection in self._subscribers.get(name, ()):
-            # An empty chunk would end the connection.
-            chunks = [chunk for chunk in (head_bytes, data) if memoryview(chunk).nbytes]
-            # Only the larger one is tracked: tracking takes some kilobytes, and chunks leave in
-            # order.
-            largest = max(chunks, key=lambda chunk: memoryview(chunk).nbytes)
-            for chunk in chunks:
-                if chunk is largest:
-                    trackers.append(self._replies.send_tracked(connection, chunk))
-                else:
-                    self._replies.send(connection, chunk)
-            self._replies.send(connection, tail)
-        return lambda: all(tracker.done for tracker in trackers)
+        *others, last = [memoryview(frame).cast("B") for frame in frames]
+        chunks: list[bytes | memoryview] = []
+        for frame in others:
+            chunks += [frame_header(len(frame), more=True), frame]
+        chunks += [frame_header(len(last), more=False), last]
+        ends = []
+        for connection in list(self._subscribers.get(frames[0], ())):
+            self._queue(connection, chunks)
+            ends.append((connection, connection.queued))
+        return lambda: all(one.sent >= end or one.is_closed for one, end in ends)
 
     def __enter__(self) -> Sockets:
         return self
@@ -200,112 +190,131 @@ class Sockets:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
+    # --- Connections ---------------------------------------------------------------------------
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """What one read from a socket has brought."""
-
-    connection: bytes
-    messages: Sequence[list[bytes]] = ()
-    size: int = 0
-    """Bytes that were read."""
-    is_end: bool = False
-    """Whether the connection is closed."""
-
-
-class _Socket:
-    """A socket that speaks ZMTP to many peers.
-
-    Args:
-        context: The context of the socket.
-        kind: The type of socket that the peers see.
-        make_peer: Returns the state of a new connection.
-    """
-
-    def __init__(
-        self, context: zmq.Context[Any], kind: bytes, make_peer: Callable[[], Peer]
-    ) -> None:
-        self.raw = context.socket(zmq.STREAM)
-        self.raw.set(zmq.SNDHWM, 0)
-        # By default pyzmq copies small messages, and these are not tracked.
-        self.raw.copy_threshold = 0
-        self.raw.set(zmq.TCP_KEEPALIVE, 1)
-        self.raw.set(zmq.TCP_KEEPALIVE_IDLE, _IDLE)
-        self.raw.set(zmq.TCP_KEEPALIVE_INTVL, _INTERVAL)
-        self.raw.set(zmq.TCP_KEEPALIVE_CNT, _PROBES)
-        self._handshake = GREETING + ready(kind)
-        self._make_peer = make_peer
-        self._peers: dict[bytes, Peer] = {}
-
-    def bind(self, host: str, port: int) -> int:
-        """Listen, and return the port.
-
-        Raises:
-            ServerError: if the port cannot be bound.
-        """
+    def _accept(self, listener: Any) -> None:
         try:
-            self.raw.bind(f"tcp://{host}:{port or '*'}")
-        except zmq.ZMQError as error:
-            where = f"{host}, port {port}" if port else f"{host}, a free port"
-            if error.errno == errno.EADDRINUSE:
-                advice = "another server may be running there; port 0 chooses a free port"
-            else:
-                advice = "the host must be an address of this machine, and the port permitted"
-            why = os.strerror(error.errno or 0)
-            raise ServerError(f"cannot listen on {where}: {why}; {advice}") from error
-        endpoint = bytes(self.raw.get(zmq.LAST_ENDPOINT))
-        return int(endpoint.rstrip(b"\0").rpartition(b":")[2])
+            accepted, _ = listener.accept()
+        except OSError:  # the peer has gone again, or there are too many
+            return
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        is_subscriber = listener is self._replies
+        if is_subscriber:
+            kind, peer = b"PUB", Peer([b"SUB", b"XSUB"], 1, _MAX_SUBSCRIPTION)
+        else:
+            most = _RECEIVED_MULTIPLE * self._limits.request_bytes
+            kind, peer = b"PULL", Peer([b"PUSH"], _MAX_REQUEST_FRAMES, most)
+        connection = _Connection(accepted, peer, is_subscriber)
+        self._connections.add(connection)
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
+        self._queue(connection, [GREETING + ready(kind)])
 
-    def receive(self) -> _Arrival | None:
-        """Read once, or return None if nothing has arrived."""
+    def _read(self, connection: _Connection) -> None:
         try:
-            connection, data = self.raw.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        peer = self._peers.get(connection)
-        if peer is None:
-            if not data:  # a new connection
-                self._peers[connection] = self._make_peer()
-                self.send(connection, self._handshake)
-            return _Arrival(connection)
+            data = connection.socket.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
         if not data:
-            del self._peers[connection]
-            return _Arrival(connection, is_end=True)
+            self._close(connection)
+            return
         try:
-            messages = list(peer.receive(data))
+            for message in connection.peer.receive(data):
+                if connection.is_subscriber:
+                    self._changes += self._change(connection, message[0][:1], message[0][1:])
+                else:
+                    self._received.append(message)
         except ProtocolError as error:
             _log.warning("peer disconnected", extra={"reason": str(error)})
-            del self._peers[connection]
-            self.send(connection, b"")
-            return _Arrival(connection, is_end=True)
-        if peer.outgoing:
-            self.send(connection, bytes(peer.outgoing))
-            peer.outgoing.clear()
-        return _Arrival(connection, messages, len(data))
+            self._close(connection)
+            return
+        if connection.peer.outgoing:
+            self._queue(connection, [bytes(connection.peer.outgoing)])
+            connection.peer.outgoing.clear()
 
-    def send(self, connection: bytes, data: bytes) -> None:
-        """Send bytes to a peer, or end the connection if there are none."""
-        with _disconnection():
-            self._send(connection, data)
+    def _change(
+        self, connection: _Connection, action: bytes, name: bytes
+    ) -> Iterator[Subscription]:
+        subscribers = self._subscribers.setdefault(name, set())
+        # All other frames, and subscriptions to everything, have no meaning here.
+        if action == _SUBSCRIBE and name:
+            connection.names.add(name)
+            subscribers.add(connection)
+            yield Subscription(name, is_new=True)
+        elif action == _UNSUBSCRIBE and connection in subscribers:
+            connection.names.discard(name)
+            subscribers.remove(connection)
+            if not subscribers:
+                yield Subscription(name, is_new=False)
+        if not subscribers:
+            del self._subscribers[name]
 
-    def send_tracked(self, connection: bytes, data: Any) -> zmq.MessageTracker:
-        """Send bytes to a peer without a copy; the tracker says when they have left memory."""
-        with _disconnection():
-            tracker: zmq.MessageTracker = self._send(connection, data, copy=False, track=True)
-            return tracker
-        return zmq.MessageTracker()  # of nothing, so it is done
+    def _queue(self, connection: _Connection, chunks: Sequence[bytes | memoryview]) -> None:
+        """Send chunks as soon as the peer reads."""
+        was_empty = not connection.unsent
+        for chunk in chunks:
+            if len(chunk):
+                connection.unsent.append(memoryview(chunk))
+                connection.queued += len(chunk)
+        if was_empty:
+            self._send(connection)
 
-    def _send(self, connection: bytes, data: Any, **options: bool) -> Any:
-        # The queue is unlimited, so this would block only if the peer were disconnecting.
-        self.raw.send(connection, zmq.SNDMORE | zmq.NOBLOCK)
-        return self.raw.send(data, zmq.NOBLOCK, **options)
+    def _send(self, connection: _Connection) -> None:
+        """Give the system as much as it accepts."""
+        unsent = connection.unsent
+        try:
+            while unsent:
+                n = connection.socket.sendmsg(islice(unsent, _SENT_TOGETHER))
+                connection.sent += n
+                while unsent and n >= len(unsent[0]):
+                    n -= len(unsent.popleft())
+                if n:
+                    unsent[0] = unsent[0][n:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(connection)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0)
+        self._selector.modify(connection.socket, events, connection)
+
+    def _close(self, connection: _Connection) -> None:
+        if connection.is_closed:
+            return
+        connection.is_closed = True
+        connection.unsent.clear()
+        for name in list(connection.names):
+            self._changes += self._change(connection, _UNSUBSCRIBE, name)
+        self._connections.remove(connection)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def _close_connections(self) -> None:
+        for connection in list(self._connections):
+            self._close(connection)
 
 
-@contextmanager
-def _disconnection() -> Iterator[None]:
-    """Ignore that the peer is disconnecting, which :meth:`_Socket.receive` will report."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ServerError: if the port cannot be bound.
+    """
     try:
-        yield
-    except zmq.ZMQError as error:
-        if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
-            raise
+        listener = socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as error:
+        where = f"{host}, port {port}" if port else f"{host}, a free port"
+        if error.errno == errno.EADDRINUSE:
+            advice = "another server may be running there; port 0 chooses a free port"
+        else:
+            advice = "the host must be an address of this machine, and the port permitted"
+        why = os.strerror(error.errno or 0)
+        raise ServerError(f"cannot listen on {where}: {why}; {advice}") from error
+    listener.setblocking(False)
+    return listener
