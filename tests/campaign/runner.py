@@ -1,0 +1,113 @@
+"""Runs campaigns in rounds until the time is up, and says how to repeat a round that failed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random, SystemRandom
+from tempfile import TemporaryDirectory
+
+from support.forked import call_forked
+
+from .checks import CASE
+from .clients import parallel_clients
+from .kills import kills
+
+__all__ = ["CAMPAIGNS", "RoundError", "main", "run_campaign"]
+
+TIMEOUT = 120  # seconds for a round, which takes a few
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign.
+
+    Attributes:
+        check: Checks random cases in an empty directory, and returns their number.
+        forked: Whether a round runs in a process of its own, which may crash or hang; or else the
+            campaign starts processes itself.
+    """
+
+    check: Callable[[Random, Path], int]
+    forked: bool = True
+
+
+CAMPAIGNS: Mapping[str, Campaign] = {
+    "clients": Campaign(parallel_clients),
+    "kills": Campaign(kills, forked=False),
+}
+
+
+class RoundError(Exception):
+    """A round failed; the message contains its case, the reason, and the command to repeat it."""
+
+
+def run_round(name: str, seed: int, number: int) -> int:
+    """Run a round of a campaign, and return the number of its cases.
+
+    Raises:
+        RoundError: if the tool does not keep a promise.
+    """
+    campaign, random = CAMPAIGNS[name], Random(f"{seed} {name} {number}")
+    with TemporaryDirectory(prefix="campaign-") as scratch:
+        directory = Path(scratch)
+        try:
+            if campaign.forked:
+                return int(call_forked(campaign.check, random, directory, timeout=TIMEOUT))
+            return campaign.check(random, directory)
+        except Exception as error:  # of any kind: none is expected
+            path = directory / CASE
+            description = path.read_text("utf-8") if path.exists() else "none"
+            raise RoundError(
+                f"{type(error).__name__}: {error}\ncase: {description}\nrepeat it by: "
+                f"python -m tests.campaign --seed {seed} --only {name} --round {number}"
+            ) from error
+
+
+def run_campaign(name: str, seed: int, seconds: float) -> int:
+    """Run rounds of a campaign for some seconds, at least one, and return the number of cases."""
+    end, number, cases = time.monotonic() + seconds, 0, 0
+    while not number or time.monotonic() < end:
+        cases += run_round(name, seed, number)
+        number += 1
+    return cases
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code: 1 if a round failed."""
+    options = _parser().parse_args(arguments)
+    print(f"seed {options.seed}", flush=True)
+    names = [options.only] if options.only else list(CAMPAIGNS)
+    if options.round is not None:
+        print(f"{names[0]}: {run_round(names[0], options.seed, options.round)} cases")
+        return 0
+    failures = 0
+    end = time.monotonic() + 60 * options.minutes
+    for i, name in enumerate(names):
+        # Each campaign takes its share of the time that is left.
+        start = time.monotonic()
+        share_end = start + (end - start) / (len(names) - i)
+        number = cases = 0
+        while not number or time.monotonic() < share_end:
+            try:
+                cases += run_round(name, options.seed, number)
+            except RoundError as failure:
+                failures += 1
+                print(f"{name}, round {number} FAILED: {failure}", flush=True)
+            number += 1
+        seconds = time.monotonic() - start
+        print(f"{name}: {cases} cases in {number} rounds, {seconds:.0f} s", flush=True)
+    print(f"{failures} rounds failed" if failures else "no round failed")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="for all campaigns together")
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
+    parser.add_argument("--only", choices=list(CAMPAIGNS), help="the campaign to run")
+    parser.add_argument("--round", type=int, help="repeat a round of it")
+    return parser
