@@ -15,6 +15,8 @@ from support.forked import call_forked
 from .checks import CASE
 from .clients import parallel_clients
 from .kills import kills
+from .models import damaged_models
+from .results import hostile_results
 
 __all__ = ["CAMPAIGNS", "RoundError", "main", "run_campaign"]
 
@@ -38,6 +40,8 @@ class Campaign:
 CAMPAIGNS: Mapping[str, Campaign] = {
     "clients": Campaign(parallel_clients),
     "kills": Campaign(kills, forked=False),
+    "models": Campaign(damaged_models),
+    "results": Campaign(hostile_results),
 }
 
 
