@@ -17,6 +17,7 @@ from .clients import parallel_clients
 from .kills import kills
 from .models import damaged_models
 from .results import hostile_results
+from .servers import broken_servers
 from .texts import random_lines
 
 __all__ = ["CAMPAIGNS", "RoundError", "main", "run_campaign"]
@@ -40,6 +41,7 @@ class Campaign:
 
 CAMPAIGNS: Mapping[str, Campaign] = {
     "texts": Campaign(random_lines),
+    "servers": Campaign(broken_servers),
     "clients": Campaign(parallel_clients),
     "kills": Campaign(kills, forked=False),
     "models": Campaign(damaged_models),
