@@ -227,6 +227,9 @@ class _Socket:
     ) -> None:
         self.raw = context.socket(zmq.STREAM)
         self.raw.set(zmq.SNDHWM, 0)
+        # From the beginning: with the default, a connection that ends with unsent bytes is kept
+        # forever, and the context with it.
+        self.raw.set(zmq.LINGER, _LINGER)
         # By default pyzmq copies small messages, and these are not tracked.
         self.raw.copy_threshold = 0
         self.raw.set(zmq.TCP_KEEPALIVE, 1)
