@@ -75,40 +75,48 @@ def run_round(name: str, seed: int, number: int) -> int:
             ) from error
 
 
-def run_campaign(name: str, seed: int, seconds: float) -> int:
-    """Run rounds of a campaign for some seconds, at least one, and return the number of cases."""
+def run_campaign(
+    name: str, seed: int, seconds: float, on_failure: Callable[[RoundError], object]
+) -> tuple[int, int]:
+    """Run rounds of a campaign for some seconds, at least one.
+
+    Args:
+        on_failure: Called after each round that failed; the next rounds follow.
+
+    Returns:
+        The number of cases and of rounds.
+    """
     end, number, cases = time.monotonic() + seconds, 0, 0
     while not number or time.monotonic() < end:
-        cases += run_round(name, seed, number)
+        try:
+            cases += run_round(name, seed, number)
+        except RoundError as error:
+            on_failure(error)
         number += 1
-    return cases
+    return cases, number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit code: 1 if a round failed."""
     options = _parser().parse_args(arguments)
-    print(f"seed {options.seed}", flush=True)
     names = [options.only] if options.only else list(CAMPAIGNS)
+    print(f"seed {options.seed}", flush=True)
     if options.round is not None:
         print(f"{names[0]}: {run_round(names[0], options.seed, options.round)} cases")
         return 0
-    failures = 0
+    failures: list[RoundError] = []
+
+    def report(error: RoundError) -> None:
+        failures.append(error)
+        print(f"FAILED: {error}", flush=True)
+
     end = time.monotonic() + 60 * options.minutes
     for i, name in enumerate(names):
-        # Each campaign takes its share of the time that is left.
-        start = time.monotonic()
-        share_end = start + (end - start) / (len(names) - i)
-        number = cases = 0
-        while not number or time.monotonic() < share_end:
-            try:
-                cases += run_round(name, options.seed, number)
-            except RoundError as failure:
-                failures += 1
-                print(f"{name}, round {number} FAILED: {failure}", flush=True)
-            number += 1
-        seconds = time.monotonic() - start
-        print(f"{name}: {cases} cases in {number} rounds, {seconds:.0f} s", flush=True)
-    print(f"{failures} rounds failed" if failures else "no round failed")
+        # Each campaign has an equal share of the time that is left.
+        seconds = (end - time.monotonic()) / (len(names) - i)
+        cases, rounds = run_campaign(name, options.seed, seconds, report)
+        print(f"{name}: {cases:,} cases in {rounds} rounds", flush=True)
+    print(f"{len(failures)} rounds failed")
     return 1 if failures else 0
 
 

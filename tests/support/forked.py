@@ -85,6 +85,7 @@ class ForkedCommand:
 def _run(
     arguments: list[str], cwd: Path, env: Mapping[str, str], before: Callable[[], object] | None
 ) -> None:
+    _prepare()
     os.chdir(cwd)
     os.environ.update(env)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
@@ -99,6 +100,12 @@ def _run(
     from bert_tokemb.__main__ import main
 
     main()
+
+
+def _prepare() -> None:
+    # Under the method inherited from the server process, tqdm creates a named semaphore, which a
+    # killed process leaves behind.
+    multiprocessing.set_start_method("fork", force=True)
 
 
 class ForkedError(Exception):
@@ -125,6 +132,7 @@ def call_forked(function: Callable[..., Any], *arguments: Any, timeout: float) -
             if not receiver.poll(timeout + 1):
                 raise ForkedError(f"no result after {timeout} seconds")
             error, result = receiver.recv()
+            process.join(timeout)
         except EOFError:
             process.join()
             raise ForkedError(f"crashed with exit code {process.exitcode}") from None
@@ -139,6 +147,7 @@ def call_forked(function: Callable[..., Any], *arguments: Any, timeout: float) -
 def _call(
     sender: Connection, function: Callable[..., Any], arguments: Sequence[Any], timeout: float
 ) -> None:
+    _prepare()
     resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
     faulthandler.dump_traceback_later(timeout, file=os.dup(2))
     try:
