@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
@@ -20,9 +20,7 @@ from .results import hostile_results
 from .servers import broken_servers
 from .texts import random_lines
 
-__all__ = ["CAMPAIGNS", "RoundError", "main", "run_campaign"]
-
-TIMEOUT = 120  # seconds for a round, which takes a few
+__all__ = ["CAMPAIGNS", "Campaign", "RoundError", "main", "run_campaign", "run_round"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +31,15 @@ class Campaign:
         check: Checks random cases in an empty directory, and returns their number.
         forked: Whether a round runs in a process of its own, which may crash or hang; or else the
             campaign starts processes itself.
+        timeout: Seconds after which a forked round is killed; it takes a few.
     """
 
     check: Callable[[Random, Path], int]
     forked: bool = True
+    timeout: float = 120
 
 
-CAMPAIGNS: Mapping[str, Campaign] = {
+CAMPAIGNS: dict[str, Campaign] = {
     "texts": Campaign(random_lines),
     "servers": Campaign(broken_servers),
     "clients": Campaign(parallel_clients),
@@ -64,7 +64,7 @@ def run_round(name: str, seed: int, number: int) -> int:
         directory = Path(scratch)
         try:
             if campaign.forked:
-                return int(call_forked(campaign.check, random, directory, timeout=TIMEOUT))
+                return int(call_forked(campaign.check, random, directory, timeout=campaign.timeout))
             return campaign.check(random, directory)
         except Exception as error:  # of any kind: none is expected
             path = directory / CASE
