@@ -57,7 +57,7 @@ def parallel_clients(random: Random, directory: Path) -> int:
 def _identities(random: Random, n: int) -> list[bytes]:
     """Return distinct identities; some are prefixes of others, and some are not text."""
     prefixes = [b"worker" + b"0" * i for i in range(n // 2)]
-    others = {random.randbytes(random.randint(1, 40)) for _ in range(n // 2)}
+    others = {random.randbytes(random.randint(8, 40)) for _ in range(n // 2)}
     return [*prefixes, *sorted(others)]
 
 
