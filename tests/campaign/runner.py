@@ -20,7 +20,7 @@ from .results import hostile_results
 from .servers import broken_servers
 from .texts import random_lines
 
-__all__ = ["CAMPAIGNS", "Campaign", "RoundError", "main", "run_campaign", "run_round"]
+__all__ = ["CAMPAIGNS", "Campaign", "RoundError", "main", "parser", "run_campaign", "run_round"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run_campaign(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit code: 1 if a round failed."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     names = [options.only] if options.only else list(CAMPAIGNS)
     print(f"seed {options.seed}", flush=True)
     if options.round is not None:
@@ -120,10 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="for all campaigns together")
-    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
-    parser.add_argument("--only", choices=list(CAMPAIGNS), help="the campaign to run")
-    parser.add_argument("--round", type=int, help="repeat a round of it")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    made.add_argument("--minutes", type=float, default=10, help="for all campaigns together")
+    made.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
+    made.add_argument("--only", choices=list(CAMPAIGNS), help="the campaign to run")
+    made.add_argument("--round", type=int, help="repeat a round of it")
+    return made
