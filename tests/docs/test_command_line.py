@@ -11,6 +11,7 @@ from contextlib import suppress
 import click
 import pytest
 
+import campaign.runner
 from bert_tokemb.cli.main import cli
 from support.command import ROOT, Command, invoke
 from support.pages import PAGES, blocks, prose, read
@@ -84,6 +85,7 @@ def test_command_of_the_documentation_is_valid(page: str, command: str) -> None:
 def test_options_of_the_documentation_exist(page: str) -> None:
     known = {name for parameter in parameters() for name in parameter.opts}
     known |= {name for parameter in parameters() for name in parameter.secondary_opts}
+    known |= set(OPTION.findall(campaign.runner.parser().format_help()))
     assert set(OPTION.findall(read(page))) - known - OPTIONS_OF_OTHER_PROGRAMS <= {"--help"}
 
 

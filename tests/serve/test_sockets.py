@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zmq
@@ -80,6 +83,20 @@ def test_message_of_too_many_frames_is_lost(sockets: Sockets) -> None:
         client.send(*[b"x"] * 5)
         other.send(b"other")
         assert receive(sockets) == [[b"other"]]
+
+
+def test_close_does_not_wait_for_connections_that_broke() -> None:
+    sockets = Sockets("127.0.0.1", 0, 0)
+    for _ in range(3000):
+        with socket.create_connection((sockets.host, sockets.port_out)) as connection:
+            # The connection is reset, perhaps with a part of the handshake unsent.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 100)
+        sockets.wait(0)
+    thread = Thread(target=sockets.__exit__, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
 
 
 def test_requests_returns_few_large_messages(sockets: Sockets) -> None:

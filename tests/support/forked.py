@@ -1,4 +1,4 @@
-"""Runs the command as a process that starts in milliseconds.
+"""Runs the command, or a function, as a process that starts in milliseconds.
 
 A server process imports the package once and forks for every command, so that tests can start and
 kill hundreds of runs.
@@ -6,6 +6,7 @@ kill hundreds of runs.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -13,11 +14,21 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ForkedCommand", "at_step", "limit_file_size", "terminate_after"]
+__all__ = [
+    "ForkedCommand",
+    "ForkedError",
+    "at_step",
+    "call_forked",
+    "limit_file_size",
+    "terminate_after",
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["bert_tokemb.jobs.job", "bert_tokemb.encoders.local"])
@@ -74,6 +85,7 @@ class ForkedCommand:
 def _run(
     arguments: list[str], cwd: Path, env: Mapping[str, str], before: Callable[[], object] | None
 ) -> None:
+    _prepare()
     os.chdir(cwd)
     os.environ.update(env)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
@@ -88,6 +100,61 @@ def _run(
     from bert_tokemb.__main__ import main
 
     main()
+
+
+def _prepare() -> None:
+    # Under the method inherited from the server process, tqdm creates a named semaphore, which a
+    # killed process leaves behind.
+    multiprocessing.set_start_method("fork", force=True)
+
+
+class ForkedError(Exception):
+    """A function in another process raised an exception, crashed, or did not return in time."""
+
+
+def call_forked(function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
+    """Call a function in a process of its own, and return its result.
+
+    The function, its arguments and its result are pickled. The process may have 8 GiB of addresses,
+    so that a mistake cannot take all memory of the machine.
+
+    Raises:
+        ForkedError: if the function raises an exception, which the message contains; if the process
+            crashes; or if it takes longer than ``timeout`` seconds, after which it prints the
+            stacks of its threads and is killed.
+    """
+    receiver, sender = _context.Pipe(duplex=False)
+    process = _context.Process(target=_call, args=(sender, function, arguments, timeout))
+    process.start()
+    sender.close()
+    with receiver:
+        try:
+            if not receiver.poll(timeout + 1):
+                raise ForkedError(f"no result after {timeout} seconds")
+            error, result = receiver.recv()
+            process.join(timeout)
+        except EOFError:
+            process.join()
+            raise ForkedError(f"crashed with exit code {process.exitcode}") from None
+        finally:
+            process.kill()
+            process.join()
+    if error:
+        raise ForkedError(error)
+    return result
+
+
+def _call(
+    sender: Connection, function: Callable[..., Any], arguments: Sequence[Any], timeout: float
+) -> None:
+    _prepare()
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+    faulthandler.dump_traceback_later(timeout, file=os.dup(2))
+    try:
+        answer = "", function(*arguments)
+    except Exception:  # of any kind: the other process raises it again
+        answer = traceback.format_exc(), None
+    sender.send(answer)
 
 
 def limit_file_size(size: int) -> Callable[[], object]:

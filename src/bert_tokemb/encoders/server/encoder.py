@@ -93,7 +93,7 @@ class ServerEncoder:
         self._max_seq_len = int(fixed_length) if fixed_length else None
         self._limit = LengthLimit(self._requests, self._max_seq_len, self.batch_limits)
         # For each worker one request that is computed and one that waits, and one on its way.
-        workers = int(self._config.get("num_worker", 1))
+        workers = int(self._config.get("num_worker") or 1)
         self._max_in_flight = min(2 * workers + 1, _MAX_IN_FLIGHT)
         self._in_windows = long_sentences == "window"
         self._long_sentences = LongSentenceEncoder(

@@ -38,7 +38,7 @@ _IDENTITY = (
 )
 
 # Settings that are used as numbers, and their least values.
-_NUMBERS = {"max_seq_len": 3, "max_batch_size": 1}
+_NUMBERS = {"max_seq_len": 3, "max_batch_size": 1, "num_worker": 1}
 
 
 def open_connection(
