@@ -192,7 +192,7 @@ model_option = partial(
     metavar="DIR|HUB_ID",
     shell_complete=_complete_directory,
     show_default="sentence-transformers/all-MiniLM-L6-v2, if no server listens",
-    help="Compute in this process, with a BERT in a directory or on the Hugging Face hub.",
+    help="Compute in this process, with a model in a directory or on the Hugging Face hub.",
 )
 
 layers_option = partial(
