@@ -1,4 +1,4 @@
-"""Word-level BERT embeddings from text.
+"""Word-level contextual embeddings from text.
 
 >>> import bert_tokemb
 >>> with bert_tokemb.open_local("sentence-transformers/all-MiniLM-L6-v2") as encoder:

@@ -66,7 +66,7 @@ def _is_original(argument: str) -> bool:
     epilog="Instead of --model, all flags of bert-serving-start 1.10.0 (-model_dir and others) are "
     "accepted, with the same meaning and defaults.",
 )
-@model_option(show_default=False, help="A BERT in a directory or on the Hugging Face hub.")
+@model_option(show_default=False, help="A model in a directory or on the Hugging Face hub.")
 @option(
     "--host",
     default="127.0.0.1",
@@ -123,7 +123,7 @@ def _is_original(argument: str) -> bool:
 @option("--allow-shutdown/--no-allow-shutdown", help="Let clients shut down the server.")
 @option("--verbose/--no-verbose", help="Log every request.")
 def serve(**options: Any) -> Callable[[], None]:
-    """Serve a BERT to programs that use bert-serving-client, and to embed --server.
+    """Serve a model to programs that use bert-serving-client, and to embed --server.
 
     \b
     Examples:
