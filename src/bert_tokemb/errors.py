@@ -7,6 +7,8 @@ exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ __all__ = [
     "StrategyError",
     "ThreadLimitError",
     "TokembError",
+    "UnconvertedModelError",
     "UsageError",
     "reason",
     "translate",
@@ -286,6 +289,46 @@ class CasedRefusedError(UsageError):
             f"{self.path} is the tokenizer of a model ({self.kind}) that decides by itself whether "
             "capitals and accents are kept"
         )
+
+
+@dataclass(eq=False)
+class UnconvertedModelError(ModelError):
+    """The weights or the tokenizer of a model are stored in a format that has to be converted."""
+
+    problem: str
+    """What is there, and what is missing."""
+    part: Literal["weights", "tokenizer"]
+    directory: str
+    """The model, and where the converted files belong."""
+    hub_id: str | None = None
+    """The id of a model on the hub. It is converted as a whole, into a new directory."""
+
+    def __str__(self) -> str:
+        if self.hub_id:
+            new = self.hub_id.rpartition("/")[2]
+            code = (
+                "from transformers import AutoModel as M, AutoTokenizer as T; "
+                f"n, d = {_quote(self.hub_id)}, {_quote(new)}; "
+                "M.from_pretrained(n).save_pretrained(d); T.from_pretrained(n).save_pretrained(d)"
+            )
+            return (
+                f"{self.problem}: convert the model by python -c {shlex.quote(code)}, with torch, "
+                f"transformers, sentencepiece and protobuf installed, and use the directory {new}"
+            )
+        name, what, packages = {
+            "weights": ("AutoModel", "convert the model", "torch and transformers"),
+            "tokenizer": ("AutoTokenizer", "write one", "transformers, sentencepiece and protobuf"),
+        }[self.part]
+        code = (
+            f"from transformers import {name} as A; d = {_quote(self.directory)}; "
+            "A.from_pretrained(d).save_pretrained(d)"
+        )
+        return f"{self.problem}: {what} by python -c {shlex.quote(code)}, with {packages} installed"
+
+
+def _quote(text: str) -> str:
+    """Return a string literal of Python, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 class MemoryShortageError(ModelError):

@@ -142,8 +142,8 @@ def test_serve_refuses_other_tokenizers(flags: tuple[str, ...], unigram: Path) -
     done = invoke_serve(lambda address: pytest.fail("it serves"), *flags, unigram)
     assert done.returncode == 4
     assert (
-        f"{unigram} cannot be served: its tokenizer (Unigram) is not BERT's WordPiece, on which "
-        "clients of bert-as-service rely"
+        f"{unigram} cannot be served: clients of bert-as-service rely on BERT's own tokenizer, and "
+        "it has another (Unigram)"
     ) in done.stderr
 
 
@@ -151,7 +151,7 @@ def test_serve_refuses_other_tokenizers(flags: tuple[str, ...], unigram: Path) -
     ("name", "message"),
     [
         ("missing", "has no tokenizer: neither tokenizer.json nor vocab.txt"),
-        ("spm.model", "has spm.model, but no tokenizer.json: write one with the packages"),
+        ("spm.model", "has spm.model, but no tokenizer.json: write one by python -c "),
         ("tokenizer.json", "tokenizer.json is damaged: "),
     ],
 )

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from bert_tokemb import LocalEncoder, ServerEncoder, Tally, embed, open_local
+from bert_tokemb.serve.settings import Settings
 from bert_tokemb.types import Encoder
 from support.cases import CASES
 from support.genuine import NONE, GenuineServer, known_to_the_server, make_model
 from support.models import TINY, minilm_directory, toy_vocabulary, write_hugging_face
+from support.ours import serving
 from support.recording import SCENARIOS, Recording
 from support.texts import random_words
 from support.tiny import start
@@ -51,6 +53,22 @@ def test_engine_equals_the_recorded_server(name: str, tmp_path: Path) -> None:
             theirs = arrays_of(server_encoder, lines, strategy)
             ours = arrays_of(local_encoder, lines, strategy)
             assert largest_difference(ours, theirs) <= 2e-5
+
+
+def test_our_server_equals_the_engine_with_other_special_tokens(tmp_path: Path) -> None:
+    """The special tokens of MPNet, also around the windows of a long sentence."""
+    pieces = ["<s>", "<pad>", "</s>", *toy_vocabulary(cased=False)]
+    special = {"cls_token": "<s>", "sep_token": "</s>"}
+    model = write_hugging_face(tmp_path / "model", TINY, pieces, settings=special)
+    engine = start(model, (-2,))
+    lines = ["hello hank !", "", "the cafe </s> [SEP] \N{SNOWMAN}", "hello playing " * 60]
+    with (
+        serving(engine, Settings(show_tokens_to_client=True)) as address,
+        ServerEncoder(address) as server,
+        LocalEncoder(engine) as local,
+    ):
+        theirs = arrays_of(server, lines, "avg")
+        assert largest_difference(arrays_of(local, lines, "avg"), theirs) <= 2e-5
 
 
 # --- Slow: genuine servers, five layers and a real model --------------------------------------

@@ -18,6 +18,7 @@ from huggingface_hub import errors, snapshot_download
 from huggingface_hub.utils import filter_repo_objects
 
 from bert_tokemb.errors import ModelError
+from bert_tokemb.models import loading
 from bert_tokemb.models.hub import download
 from support.models import tokenizer_json
 from support.tiny import VOCABULARY, write_tiny
@@ -71,6 +72,32 @@ def test_cached_model_is_loaded_offline(cached: Path) -> None:
         env={**kept, "HF_HOME": str(cached), "HF_HUB_OFFLINE": "1"},
     )
     assert done.stdout == "owner/name | the hub | 3\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "problem"),
+    [
+        ("model.safetensors", None, "has no model.safetensors"),
+        ("vocab.txt", "spm.model", "has spm.model, but no tokenizer.json"),
+    ],
+)
+def test_model_on_the_hub_is_to_be_converted_as_a_whole(
+    removed: str, added: str | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files that transformers needs are not among those that are downloaded."""
+    directory = write_tiny(tmp_path / "model")
+    (directory / removed).unlink()
+    if added:
+        (directory / added).touch()
+    monkeypatch.setattr(loading, "download", lambda name: directory)
+    with pytest.raises(ModelError) as caught:
+        loading.load_model("owner/name")
+    assert str(caught.value) == (
+        f"{directory} {problem}: convert the model by python -c 'from transformers import "
+        'AutoModel as M, AutoTokenizer as T; n, d = "owner/name", "name"; '
+        "M.from_pretrained(n).save_pretrained(d); T.from_pretrained(n).save_pretrained(d)', with "
+        "torch, transformers, sentencepiece and protobuf installed, and use the directory name"
+    )
 
 
 def test_cached_model_is_found_without_a_network(cached: Path) -> None:

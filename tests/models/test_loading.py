@@ -51,7 +51,6 @@ def test_directory_without_configuration_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ((), ""),
         (("pytorch_model.bin",), ", but pytorch_model.bin"),
         (("b.bin", "a.bin", "c.h5"), ", but a.bin, b.bin"),
     ],
@@ -60,12 +59,17 @@ def test_weights_of_another_format_are_named(files: Sequence[str], found: str, t
     (tiny / "model.safetensors").unlink()
     for name in files:
         (tiny / name).touch()
-    code = 'from transformers import AutoModel as M; d = "DIR"; '
-    code = shlex.quote(f"{code}M.from_pretrained(d).save_pretrained(d)")
+    code = 'from transformers import AutoModel as A; d = "DIR"; '
+    code = shlex.quote(f"{code}A.from_pretrained(d).save_pretrained(d)")
     assert refusal(tiny) == (
         f"DIR has no model.safetensors{found}: convert the model by python -c {code}, with torch "
         "and transformers installed"
     )
+
+
+def test_missing_weights_cannot_be_converted(tiny: Path) -> None:
+    (tiny / "model.safetensors").unlink()
+    assert refusal(tiny) == "DIR has no model.safetensors"
 
 
 @pytest.mark.parametrize(

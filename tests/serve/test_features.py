@@ -8,6 +8,7 @@ import pytest
 
 from bert_tokemb.serve.features import RequestError
 from bert_tokemb.serve.pooling import Pooling
+from support.models import TINY, write_hugging_face
 from support.pending import maker_of
 
 
@@ -44,3 +45,17 @@ def test_sentence_of_masked_pieces_has_no_last_token(shared_tiny: Path) -> None:
     maker = maker_of(shared_tiny, mask_cls_sep=True, pooling_strategy=Pooling.LAST_TOKEN)
     with pytest.raises(RequestError, match="all pieces of a sentence are masked"):
         maker.make([""])
+
+
+def test_special_tokens_with_other_names_are_those_that_clients_know(tmp_path: Path) -> None:
+    """The vocabulary of MPNet also has ``[CLS]`` and ``[SEP]``, which the model does not use."""
+    pieces = ["<s>", "<pad>", "</s>", "[UNK]", "[CLS]", "[SEP]", "the", "hank"]
+    settings = {"cls_token": "<s>", "sep_token": "</s>"}
+    model = write_hugging_face(tmp_path / "model", TINY, pieces, settings=settings)
+    maker = maker_of(model)
+    (text, split), _ = maker.make(["the hank", ["the", "hank"]])
+    assert list(text.ids) == list(split.ids) == [0, 6, 7, 2]
+    assert maker.tokens(text) == ["[CLS]", "the", "hank", "[SEP]"]
+    bare = maker_of(model, no_special_token=True)
+    (features,), _ = bare.make([["[CLS]", "the", "[SEP]"]])
+    assert list(features.ids) == [0, 6, 2]

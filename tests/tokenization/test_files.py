@@ -43,9 +43,9 @@ def test_other_files_are_to_be_converted(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         read_tokenizer(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} has {name}, but no tokenizer.json: write one with the packages transformers, "
-        'sentencepiece and protobuf, by python -c "from transformers import AutoTokenizer as T; '
-        f"d = '{tmp_path}'; T.from_pretrained(d).save_pretrained(d)\""
+        f"{tmp_path} has {name}, but no tokenizer.json: write one by python -c 'from transformers "
+        f'import AutoTokenizer as A; d = "{tmp_path}"; A.from_pretrained(d).save_pretrained(d)\', '
+        "with transformers, sentencepiece and protobuf installed"
     )
 
 

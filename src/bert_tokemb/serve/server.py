@@ -56,8 +56,8 @@ def wordpiece_tokenizer(model: Model) -> PieceTokenizer:
         return model.tokenizer
     kind = model.tokenizer.settings["tokenizer"]
     raise ModelError(
-        f"{model.name} cannot be served: its tokenizer ({kind}) is not BERT's WordPiece, on which "
-        "clients of bert-as-service rely"
+        f"{model.name} cannot be served: clients of bert-as-service rely on BERT's own tokenizer, "
+        f"and it has another ({kind})"
     )
 
 

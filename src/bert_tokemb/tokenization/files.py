@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import CasedRefusedError, ModelError
+from ..errors import CasedRefusedError, ModelError, UnconvertedModelError
 from ..jsonfile import flag, read_json
 from .japanese import JapaneseTokenizer, is_japanese
 from .library import LibraryTokenizer
@@ -116,30 +116,22 @@ def _require_vocabulary(path: Path) -> None:
     directory = path.parent
     for name in (*_SENTENCEPIECE, *_BYTE_LEVEL):
         if (directory / name).exists():
-            raise ModelError(
-                f"{directory} has {name}, but no tokenizer.json: {_how_to_convert(directory)}"
-            )
+            raise _unconverted(directory, f"{directory} has {name}, but no tokenizer.json")
     raise ModelError(f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt")
 
 
 def _refuse_other_tokenizers(path: Path, settings: Mapping[str, Any]) -> None:
     name = settings.get("tokenizer_class") or "BertTokenizer"
     if not isinstance(name, str) or name not in _LIKE_BERT:
-        raise ModelError(
-            f"{path} names a {name!s:.40}, but there is no tokenizer.json: "
-            f"{_how_to_convert(path.parent)}"
+        raise _unconverted(
+            path.parent, f"{path} names a {name!s:.40}, but there is no tokenizer.json"
         )
     if flag(path, settings, "tokenize_chinese_chars") is False:
-        raise ModelError(
-            f"{path} has tokenize_chinese_chars false, but there is no tokenizer.json: "
-            f"{_how_to_convert(path.parent)}"
+        raise _unconverted(
+            path.parent,
+            f"{path} has tokenize_chinese_chars false, but there is no tokenizer.json",
         )
 
 
-def _how_to_convert(directory: Path) -> str:
-    name = str(directory)
-    return (
-        "write one with the packages transformers, sentencepiece and protobuf, by python -c "
-        f'"from transformers import AutoTokenizer as T; d = {name!r}; '
-        'T.from_pretrained(d).save_pretrained(d)"'
-    )
+def _unconverted(directory: Path, problem: str) -> UnconvertedModelError:
+    return UnconvertedModelError(problem, "tokenizer", str(directory))
