@@ -37,8 +37,7 @@ def peak(config: dict[str, Any], t: int) -> int:
     return kib >> 10
 
 
-# Not DeBERTa: its products of keys and distances grow with the square of the length.
-@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("name", ["bert", "mpnet", "deberta-v2", "modernbert"])
 def test_memory_does_not_grow_with_the_square_of_the_length(name: str) -> None:
     """The scores of all heads of 8,192 pieces would take 1 GiB."""
     config = {**CASES[name].config, "max_position_embeddings": 8200, "num_hidden_layers": 2}

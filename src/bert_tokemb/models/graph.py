@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from .parameters import Parameter
 
-__all__ = ["INPUTS", "INT64", "MICROSOFT", "OUTPUT", "PARAMETER_FILE", "GraphBuilder"]
+__all__ = ["INPUTS", "INT32", "INT64", "MICROSOFT", "OUTPUT", "PARAMETER_FILE", "GraphBuilder"]
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 """The inputs of every graph: int32, ``(b, t)``. The mask is 1 where a piece may be attended to."""
 OUTPUT = "vectors"
 """The output of every graph: ``(b, t, c)``, the vectors of the layers side by side."""
 
-INT64 = TensorProto.INT64
-"""The type of constants and shapes, as an argument of ``Cast``."""
+INT32, INT64 = TensorProto.INT32, TensorProto.INT64
+"""Types of integers, as arguments of ``Cast``. Constants and shapes are int64."""
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -74,23 +74,28 @@ class GraphBuilder:
                 whose shape is always the same.
         """
         iteration, condition = self._new_name("iteration"), self._new_name("condition")
-        before, self._nodes = self._nodes, []
-        result = make(iteration)
-        goes_on = self.node("Identity", condition)
-        body = helper.make_graph(
-            self._nodes,
-            self._new_name("body"),
-            [
-                helper.make_tensor_value_info(iteration, TensorProto.INT64, []),
-                helper.make_tensor_value_info(condition, TensorProto.BOOL, []),
-            ],
-            [
-                helper.make_tensor_value_info(goes_on, TensorProto.BOOL, []),
-                helper.make_tensor_value_info(result, self._element_type, None),
-            ],
-        )
-        self._nodes = before
-        return self.node("Loop", count, "", body=body)
+        inputs = [
+            helper.make_tensor_value_info(iteration, TensorProto.INT64, []),
+            helper.make_tensor_value_info(condition, TensorProto.BOOL, []),
+        ]
+        goes_on = helper.make_tensor_value_info(f"{condition}_after", TensorProto.BOOL, [])
+
+        def make_body() -> str:
+            self.node("Identity", condition, output=goes_on.name)
+            return make(iteration)
+
+        return self.node("Loop", count, "", body=self._subgraph(make_body, inputs, [goes_on]))
+
+    def either(self, condition: str, make: Callable[[], str], otherwise: Callable[[], str]) -> str:
+        """Compute one of two values, of which each may use all values of the graph.
+
+        Args:
+            condition: A scalar that says which.
+            make: Adds the nodes if the condition is true, and returns the name of the result.
+            otherwise: Does the same if it is false.
+        """
+        branches = {"then_branch": self._subgraph(make), "else_branch": self._subgraph(otherwise)}
+        return self.node("If", condition, **branches)
 
     def integers(self, *values: int) -> str:
         """Add a constant vector of int64."""
@@ -165,6 +170,21 @@ class GraphBuilder:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
         serialized: bytes = model.SerializeToString()
         return serialized
+
+    def _subgraph(
+        self,
+        make: Callable[[], str],
+        inputs: Sequence[ValueInfoProto] = (),
+        outputs: Sequence[ValueInfoProto] = (),
+    ) -> GraphProto:
+        """Return a graph of the nodes that ``make`` adds; its result is the last output."""
+        before, self._nodes = self._nodes, []
+        result = helper.make_tensor_value_info(make(), self._element_type, None)
+        graph = helper.make_graph(
+            self._nodes, self._new_name("subgraph"), inputs, [*outputs, result]
+        )
+        self._nodes = before
+        return graph
 
     def _add(
         self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any

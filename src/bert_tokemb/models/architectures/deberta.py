@@ -4,10 +4,13 @@ The score of a query and a key is a sum of products: of the query and the key (c
 and a vector for their distance (c2p), and of the key and another vector for it (p2c). Near
 distances have vectors of their own; farther ones share those of logarithmic *buckets*.
 
-For ``t`` pieces there are less than ``2 * t`` distances. The vectors of all are multiplied with all
-queries or keys, and the products moved into place row by row. For sentences of up to 256 pieces
-this also takes fewer products than one for each bucket. PyTorch's implementation gathers single
-elements instead.
+There are two ways to compute the products with distances, and the shorter one is taken:
+
+* ``q`` queries and ``t`` keys have less than ``t + q`` distances. The vectors of all are multiplied
+  with all queries or keys, and the products moved into place row by row.
+* The vectors of all buckets are multiplied, and single products gathered. Both terms take 16.5 ms
+  for 512 pieces and 12 heads of 64 on one core; moving rows takes 25.0 ms there, but 2.8 ms in
+  place of 9.1 ms for 6 sentences of 80 pieces.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import numpy as np
 from ...errors import ModelError
 from ...types import FloatArray, IntArray, Layer
 from ..config import choice, flag, integer, padding_id, refuse
-from ..graph import GraphBuilder
+from ..graph import INT32, GraphBuilder
 from ..weights import TensorFile, Weights
 from . import transformer
 from .encoder import Block, depth_of
@@ -212,31 +215,90 @@ class _Deberta(TransformerGraph):
         self._rows = graph.integers(*rows.tolist())
         """The row of each distance in the tables, beginning with ``-max_pieces``."""
 
+        self._gathered = "" if self.in_blocks else self._prepare_gathering()
+
     def scores(self, layer: str, query: str, key: str, block: Block) -> str:
         """Return the ``(b, heads, q, t)`` scores of a block of ``q`` queries, without the mask."""
         graph = self.graph
         scores = self.compare(query, key, self._scale)
+        if not self._deberta.terms:
+            return scores
+        has_more_distances = self._has_more_distances(block)
+
+        def by_distance() -> str:
+            return self._add_by_distance(scores, layer, query, key, block)
+
+        def by_bucket() -> str:
+            return self._add_by_bucket(scores, layer, query, key, block)
+
+        return graph.either(has_more_distances, by_bucket, by_distance)
+
+    def _has_more_distances(self, block: Block) -> str:
+        """Return whether there are more distances than buckets."""
+        graph = self.graph
+        distances = graph.node("Add", self.t, block.size)
+        return graph.node("Greater", distances, graph.integer(2 * self._deberta.span))
+
+    def _add_by_distance(self, scores: str, layer: str, query: str, key: str, block: Block) -> str:
+        """Add the products with the vectors of all distances."""
+        graph = self.graph
         if "c2p" in self._deberta.terms:
-            distances = self.distances(block)
-            keys = self._vectors(f"{layer}.distance_key.table", distances)
+            rows = self._rows_of(self.distances(block))
+            keys = self._vectors(graph.node("Gather", f"{layer}.distance_key.table", rows))
             products = self.compare(query, keys, self._scale)
-            products = self.skew(products, block.size, self.t)
-            scores = graph.node("Add", scores, products)
+            scores = graph.node("Add", scores, self.skew(products, block.size, self.t))
         if "p2c" in self._deberta.terms:
-            distances = self.distances_from_keys(block)
-            queries = self._vectors(f"{layer}.distance_query.table", distances)
+            rows = self._rows_of(self.distances_from_keys(block))
+            queries = self._vectors(graph.node("Gather", f"{layer}.distance_query.table", rows))
             products = self.compare(key, queries, self._scale)
             products = self.skew(products, self.t, block.size)  # (b, heads, t, q)
             products = graph.node("Transpose", products, perm=[0, 1, 3, 2])
             scores = graph.node("Add", scores, products)
         return scores
 
-    def _vectors(self, table: str, distances: str) -> str:
-        """Return the vectors of distances, ``(t + q, 1, heads, c / heads)``."""
-        graph, config = self.graph, self._deberta
-        limits = [graph.integer(limit) for limit in (-config.max_pieces, config.max_pieces)]
+    def _add_by_bucket(self, scores: str, layer: str, query: str, key: str, block: Block) -> str:
+        """Add the products with the vectors of all buckets."""
+        graph = self.graph
+        places = self._gathered or self._places(block, block.size)
+        if "c2p" in self._deberta.terms:
+            keys = self._vectors(f"{layer}.distance_key.table")
+            products = self.compare(query, keys, self._scale)
+            products = graph.node("GatherElements", products, places, axis=3)
+            scores = graph.node("Add", scores, products)
+        if "p2c" in self._deberta.terms:
+            queries = self._vectors(f"{layer}.distance_query.table")
+            products = self.compare(queries, key, self._scale)
+            products = graph.node("GatherElements", products, places, axis=2)
+            scores = graph.node("Add", scores, products)
+        return scores
+
+    def _prepare_gathering(self) -> str:
+        """Return :meth:`_places` for all queries, computed once; empty if it is not needed."""
+        graph = self.graph
+        is_needed = self._has_more_distances(self.whole)
+        q = graph.node("Where", is_needed, self.t, graph.integer(0))
+        return self._places(self.whole, q)
+
+    def _places(self, block: Block, q: str) -> str:
+        """Return the row in the tables of ``q`` queries and all keys, ``(b, heads, q, t)``."""
+        graph, zero, one = self.graph, self.graph.integer(0), self.graph.integer(1)
+        end = graph.node("Add", block.start, q)
+        queries = graph.node("Range", block.start, end, one)
+        queries = graph.node("Unsqueeze", queries, graph.integers(1))
+        distances = graph.node("Sub", queries, graph.node("Range", zero, self.t, one))
+        rows = graph.node("Cast", self._rows_of(distances), to=INT32)
+        shape = self.shape(self.b, self._deberta.num_attention_heads, q, self.t)
+        return graph.node("Expand", rows, shape)
+
+    def _rows_of(self, distances: str) -> str:
+        """Return the row of each distance in the tables."""
+        graph, n = self.graph, self._deberta.max_pieces
+        limits = [graph.integer(limit) for limit in (-n, n)]
         distances = graph.node("Clip", distances, *limits)
-        places = graph.node("Add", distances, graph.integer(config.max_pieces))
-        vectors = graph.node("Gather", table, graph.node("Gather", self._rows, places))
-        shape = graph.integers(-1, 1, config.num_attention_heads, config.head_size)
-        return graph.node("Reshape", vectors, shape)
+        return graph.node("Gather", self._rows, graph.node("Add", distances, graph.integer(n)))
+
+    def _vectors(self, table: str) -> str:
+        """Return rows of tables as vectors for each head, ``(rows, 1, heads, c / heads)``."""
+        config = self._deberta
+        shape = self.graph.integers(-1, 1, config.num_attention_heads, config.head_size)
+        return self.graph.node("Reshape", table, shape)

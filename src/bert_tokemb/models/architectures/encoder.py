@@ -99,8 +99,9 @@ class EncoderGraph:
         """To be added to attention scores, ``(b, 1, 1, t)``."""
         self.whole = Block(graph.integer(0), self.t)
         """The block of all queries."""
-        self._in_blocks = config.max_pieces**2 > _BLOCK_SCORES
-        if self._in_blocks:
+        self.in_blocks = config.max_pieces**2 > _BLOCK_SCORES
+        """Whether attention is computed for one block of queries after the other."""
+        if self.in_blocks:
             self._number_of_blocks, self._block_size = self._divide_into_blocks()
 
     def split_heads(self, x: str) -> str:
@@ -109,7 +110,7 @@ class EncoderGraph:
 
     def attend(self, layer: str, query: str, key: str, value: str) -> str:
         """Return the ``(p, c)`` context, given ``(t, b, heads, c / heads)`` values."""
-        if self._in_blocks:
+        if self.in_blocks:
             context = self._attend_in_blocks(layer, query, key, value)
         else:
             context = self._attend_from(self.whole, layer, query, key, value)
