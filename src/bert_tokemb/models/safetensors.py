@@ -99,5 +99,11 @@ def _open(path: Path) -> Iterator[Any]:
         # The library's own messages do not name the file, and it cannot map an empty file.
         with path.open("rb"):
             pass
-        with safe_open(path, framework="np") as file:
-            yield file
+        try:
+            with safe_open(path, framework="np") as file:
+                yield file
+        except BaseException as error:
+            # The library is written in Rust, and panics if Python has no memory for a tensor.
+            if type(error).__name__ == "PanicException":
+                raise MemoryError from error
+            raise
