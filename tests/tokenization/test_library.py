@@ -320,3 +320,78 @@ def test_fingerprint_covers_the_whole_file() -> None:
         for one in (content, changed)
     }
     assert len(digests) == 2
+
+
+# --- Pieces over the border of two words --------------------------------------------------------
+
+
+def without_pre_tokenizer(model: dict[str, object]) -> LibraryTokenizer:
+    content = json.loads(toy("BPE without pre-tokenizer"))
+    content = {**content, "added_tokens": [], "post_processor": None, "model": model}
+    return LibraryTokenizer(Path("x"), content, json.dumps(content).encode())
+
+
+def numbered(*pieces: str) -> dict[str, int]:
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def test_prefix_of_continuing_pieces_is_not_a_part_of_words() -> None:
+    pieces = ("[UNK]", "a", "## ", "##a", "th", "##e", "##e fo", "##f", "##o", "##x")
+    tokenizer = without_pre_tokenizer(
+        {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": numbered(*pieces),
+        }
+    )
+    tokens = tokenizer.tokenize(["the", "fox"])
+    assert not tokens.inexact
+    assert [[tokenizer.piece(i) for i in own] for own in tokens.pieces] == [
+        ["th", "##e fo"],
+        ["##e fo", "##x"],
+    ]
+
+
+def test_suffix_of_last_pieces_is_not_a_part_of_words() -> None:
+    pieces = ("<unk>", "t", "o", " ", "x", "x</w>", "o</w>", "a", "a</w>", "o x</w>", "o ")
+    tokenizer = without_pre_tokenizer(
+        {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "end_of_word_suffix": "</w>",
+            "vocab": numbered(*pieces),
+            "merges": [["o", " "], ["o ", "x</w>"]],
+        }
+    )
+    tokens = tokenizer.tokenize(["to", "x"])
+    assert not tokens.inexact
+    assert [[tokenizer.piece(i) for i in own] for own in tokens.pieces] == [
+        ["t", "o x</w>"],
+        ["o x</w>"],
+    ]
+
+
+def test_unknown_piece_of_unigram_spells_the_characters_that_it_replaces() -> None:
+    vocabulary = [["<unk>", 0.0], ["a", -1.0], ["b", -1.0]]
+    tokenizer = without_pre_tokenizer({"type": "Unigram", "unk_id": 0, "vocab": vocabulary})
+    tokens = tokenizer.tokenize(["a☃", "☃", "b"])
+    assert not tokens.inexact
+    assert tokens.pieces == [(1, 0), (0,), (2,)]
+    assert tokens.shared == [0, 1, 0]
+
+
+def test_unknown_piece_of_others_does_not_spell_its_name() -> None:
+    tokenizer = without_pre_tokenizer(
+        {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "fuse_unk": True,
+            "vocab": numbered("<unk>", "a", "<", "x"),
+            "merges": [],
+        }
+    )
+    tokens = tokenizer.tokenize(["☃", "☃", "<x"])
+    assert tokens.inexact
+    assert tokens.pieces == [(0,), (), (2, 3)]

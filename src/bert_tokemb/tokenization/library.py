@@ -108,7 +108,7 @@ class LibraryTokenizer:
         return cast(str, self._tokenizer.id_to_token(i))
 
     def _first(self, word: str) -> tuple[int, ...] | None:
-        """Return the pieces of the first word of a line, None if they depend on the others."""
+        """Return the pieces of the first word of a line, or None if they depend on other words."""
         if not self._locality.allows(word, self._normalize(word)):
             return None
         found = self._encode(word)
@@ -116,7 +116,7 @@ class LibraryTokenizer:
         return self._own(word, found, 0) if followed == [*found.ids, *self._after] else None
 
     def _later(self, word: str) -> tuple[int, ...] | None:
-        """Return the pieces of another word, None if they depend on the others."""
+        """Return the pieces of any later word, or None if they depend on other words."""
         if not self._locality.allows(word, self._normalize(word)):
             return None
         before = self._alone.ids
@@ -129,7 +129,7 @@ class LibraryTokenizer:
         return self._own(word, found, len(before)) if is_independent else None
 
     def _own(self, word: str, found: tokenizers.Encoding, start: int) -> tuple[int, ...] | None:
-        """Return the pieces from ``start``, None if they are only spaces."""
+        """Return the pieces from ``start`` on, or None if they spell only spaces."""
         text = "".join(self._spell(found)[start:])
         if text and len(text) == self._separators(word, text):
             return None
@@ -167,7 +167,7 @@ class LibraryTokenizer:
 
     def _spell_piece(self, piece: str, i: int) -> str:
         if i == self.unknown:
-            # Unigram gives the characters themselves.
+            # For Unigram, the library returns the unknown characters instead of the piece.
             return piece if self.kind == "Unigram" else _UNKNOWN
         if i in self._added:
             return self._in_alphabet(self._normalize(piece))

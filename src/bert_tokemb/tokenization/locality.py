@@ -10,9 +10,10 @@ reads from a ``tokenizer.json`` whether that is so. Its rules follow the four st
 2. The *normalizer* must treat the characters on both sides of a space separately. Unicode
    normalization and replacing single characters do; an unknown regular expression may not.
 3. The *pre-tokenizer* must split at every space. What it does afterwards is done to each part.
-4. If it does not split there, BPE may still not merge over a space that the normalizer has turned
-   into ``▁``: if no piece has a ``▁`` after another character, no merge has. (Unigram compares sums
-   of scores over the whole line, whose rounding depends on all words.)
+4. If it does not, words are still separate where the normalizer turns spaces into ``▁`` and BPE
+   never merges a ``▁`` with a character before it: that is so if no piece has a ``▁`` after another
+   character. (Unigram compares sums of scores over the whole line, whose rounding depends on all
+   words.)
 
 Where one of the rules is not met, nothing is proved, and whole lines are tokenized.
 """
@@ -63,10 +64,11 @@ class Locality:
     marker: str
     """The character that stands for a space in pieces: ``Ġ``, ``▁`` or the space itself."""
     drops_space: bool = False
-    """Whether white space, also that which the normalizer makes, only separates pieces."""
+    """Whether white space only separates pieces, even if the normalizer has made it."""
     has_graphemes: bool = False
-    """Whether the normalizer replaces grapheme clusters. A mark at the start of a word always forms
-    one with the space before it, but some words end in a character that makes it longer."""
+    """Whether the normalizer replaces grapheme clusters. The space before a word always forms one
+    with a mark at the start of that word, but with the word before it only if that ends in one of
+    some characters."""
     splits_at_marker: bool = True
     """Whether a ``▁`` in the text cannot be merged with the space next to it."""
 
@@ -205,10 +207,10 @@ def _never_merges_over(
     marker: str, in_text: str | None, steps: Sequence[Part], model: Part
 ) -> bool:
     """Return whether BPE on whole lines merges nothing over the border of two words."""
-    if in_text is None:  # what may replace spaces instead
+    if in_text is None:  # then Metaspace may replace spaces
         is_marked = len(steps) == 1 and steps[0]["type"] == "Metaspace"
     else:
-        # A split at spaces finds none.
+        # A split at spaces finds none, since all have been replaced.
         is_marked = in_text == marker and all(
             step["type"] == "Split" and step["pattern"].get("String") == " " for step in steps
         )

@@ -1,9 +1,9 @@
 """Which words own the pieces of a whole line.
 
 A tokenizer of the ``tokenizers`` library may merge characters of neighbouring words into one piece,
-so its pieces are assigned to words by the characters that they spell. What each word is spelled
-like is known from tokenizing it after another word, which normalizes it in the same way. The
-library also reports offsets of pieces, but these are wrong for some normalizers.
+so its pieces are assigned to words by the characters that they spell. To find out how a word is
+spelled, it is tokenized after another word, where it is normalized as in its line. The library
+also reports offsets of pieces, but these are wrong for some normalizers.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ _EPSILON = 1e-12
 def read_config(path: Path, settings: Mapping[str, Any]) -> TransformerConfig:
     """Read ``config.json``.
 
-    ``sinusoidal_pos_embds`` says how training began; the positions are weights in any case.
+    ``sinusoidal_pos_embds`` is ignored: it says how the position embeddings were initialized, and
+    they are stored as weights in any case.
 
     Raises:
         ModelError: if a setting is missing, invalid or not supported.

@@ -102,7 +102,7 @@ def _bucket(distance: IntArray) -> IntArray:
     exact = half // 2
     far = np.maximum(np.abs(distance), exact)
     buckets = np.log(far / exact) / math.log(_MAX_DISTANCE / exact) * (half - exact)
-    # In float64, the bucket of a power of two may be a little less than an integer.
+    # For powers of two this is an integer, but rounding may have made it a little less.
     logarithmic = exact + np.floor(buckets + 1e-9).astype(np.intp)
     near = np.abs(distance) < exact
     bucket: IntArray = np.where(near, np.abs(distance), np.minimum(logarithmic, half - 1))

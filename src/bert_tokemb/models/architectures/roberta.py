@@ -1,7 +1,7 @@
 """RoBERTa, and the models that use its architecture: XLM-R and CamemBERT.
 
-Positions count the pieces before that are not padding, and begin after the number of the padding
-piece: of 514 position embeddings, 512 are used.
+The position of the first piece is the id of the padding piece plus 1, usually 2. So of 514 position
+embeddings, 512 are used. Padding pieces are not counted.
 """
 
 from __future__ import annotations

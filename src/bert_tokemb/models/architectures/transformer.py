@@ -79,9 +79,9 @@ class TransformerConfig(EncoderConfig):
     has_positions: bool = True
     """Whether position embeddings are added to the embeddings of pieces."""
     padding_position: int | None = None
-    """The piece that is not counted where positions count the pieces before; else None.
+    """The id of the padding piece if positions depend on it, as in RoBERTa; else None.
 
-    Its own position is this number, and the first of the others has the next.
+    Then this number is the position of padding, and the next one that of the first other piece.
     """
 
 
@@ -219,7 +219,7 @@ def parameters(
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield the parameters of the graph.
 
-    Layers with the same names share their kernels, which have the number of the first of them.
+    Layers with the same names share their kernels, which are numbered like the first such layer.
 
     Args:
         weights: The weights.
