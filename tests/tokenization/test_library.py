@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -80,6 +80,7 @@ def test_pieces_are_those_of_the_whole_line(name: str, examples: int) -> None:
 
     @settings(max_examples=examples // 2, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(WORDS, max_size=8))
+    @example(["\u00b4", "\u0301"])  # the space between them is removed
     def check(texts: list[str]) -> None:
         words = " ".join(["x", *texts][-8:]).split()
         expected = reference(name).encode(" ".join(words), add_special_tokens=False)

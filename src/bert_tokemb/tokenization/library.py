@@ -121,12 +121,22 @@ class LibraryTokenizer:
             return None
         before = self._alone.ids
         found = self._encode(f"{_NEIGHBOR} {word}")
+        if self.kind == "Unigram" and self._continues_another_word(found.tokens[len(before) :]):
+            return None
         followed = self._encode(f"{_NEIGHBOR} {word} {_NEIGHBOR}").ids
         is_independent = found.ids[: len(before)] == before and followed == [
             *found.ids,
             *self._after,
         ]
         return self._own(word, found, len(before)) if is_independent else None
+
+    def _continues_another_word(self, tokens: Sequence[str]) -> bool:
+        """Return whether these pieces do not begin with a space.
+
+        The normalizer can remove the space before a combining mark. Unigram then segments the
+        word together with the one before it.
+        """
+        return bool(tokens) and not tokens[0].startswith(self._locality.marker)
 
     def _own(self, word: str, found: tokenizers.Encoding, start: int) -> tuple[int, ...] | None:
         """Return the pieces from ``start`` on, or None if they spell only spaces."""
