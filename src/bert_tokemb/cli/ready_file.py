@@ -82,6 +82,8 @@ def _listens(host: str, port: int) -> bool:
 def _print(descriptor: int, line: bytes) -> None:
     try:
         os.write(descriptor, line)
+    except BrokenPipeError:
+        pass  # nobody reads
     except OSError as error:
         _log.warning("cannot print that the server is ready", extra={"reason": reason(error)})
 
