@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.damage import ODD_VALUES, places
 from support.models import (
     INDEX,
     TINY,
@@ -93,20 +94,6 @@ def test_random_bytes_are_used_or_refused(model: Path, examples: int) -> None:
             used_or_refused(model)
 
     check(examples, damage, st.sampled_from(FILES), st.binary(max_size=200))
-
-
-ODD_VALUES: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 2, 7, 2**31, 2**64, 10**400, 0.5, -0.0, 1e300, float("nan")),
-    *("", "x", "false", "\ud800", "a\0b", "..", "/", "é" * 300, [], [1], ["x"], {}, {"a": 1}),
-)
-
-
-def places(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the paths to the values in a JSON value, of large objects the first only."""
-    yield path
-    if isinstance(value, dict):
-        for name in list(value)[:12]:
-            yield from places(value[name], (*path, name))
 
 
 @number_of_examples
