@@ -134,7 +134,7 @@ class LongSentenceError(InputError):
     model_limit: int | None = None
     """Maximum number of pieces of the model itself, special tokens included, if known."""
     special_tokens: Sequence[str] = ("[CLS]", "[SEP]")
-    """What is added to the pieces of each sentence."""
+    """The special tokens around the pieces of each sentence."""
 
     def __str__(self) -> str:
         pieces = f"{self.pieces} pieces, more" if self.pieces else "more pieces"
@@ -296,7 +296,7 @@ class UnconvertedModelError(ModelError):
     """The weights or the tokenizer of a model are stored in a format that has to be converted."""
 
     problem: str
-    """What is there, and what is missing."""
+    """Which files exist, and which one is missing."""
     part: Literal["weights", "tokenizer"]
     directory: str
     """The model, and where the converted files belong."""

@@ -83,7 +83,7 @@ def _print(descriptor: int, line: bytes) -> None:
     try:
         os.write(descriptor, line)
     except BrokenPipeError:
-        pass  # nobody reads
+        pass  # the reader of the pipe has closed it
     except OSError as error:
         _log.warning("cannot print that the server is ready", extra={"reason": reason(error)})
 

@@ -103,7 +103,8 @@ def _open(path: Path) -> Iterator[Any]:
             with safe_open(path, framework="np") as file:
                 yield file
         except BaseException as error:
-            # The library is written in Rust, and panics if Python has no memory for a tensor.
+            # The library, written in Rust, panics if Python has no memory for a tensor. The class
+            # derives from BaseException and cannot be imported. All others are raised again.
             if type(error).__name__ == "PanicException":
                 raise MemoryError from error
             raise

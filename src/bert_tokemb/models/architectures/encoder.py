@@ -29,7 +29,7 @@ ACTIVATIONS = {
 }
 """The operators of activation functions, and the domains of the operators."""
 
-# What is added to the attention scores of pieces that may not be attended to.
+# Added to the attention scores of masked pieces.
 _MASKED_SCORE = -10000.0
 
 # The most scores of a head that are computed together.
